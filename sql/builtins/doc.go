@@ -1,0 +1,2 @@
+// Package builtins is the SQL function library.
+package builtins
