@@ -1,0 +1,50 @@
+# Targets for people and for CI; `make` alone lists them.
+
+GO        ?= go
+TOOL       = $(GO) tool -modfile=internal/tools/go.mod
+PACKAGES   = ./...
+export GOFLAGS ?= -trimpath
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test check ci bench generate fmt fuzz scenarios lint clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/holdfast
+	$(GO) build -o bin/holdfast ./cmd/holdfast
+
+demo: build ## load a real database, back it up, lose it, bring it back
+	./test/demo.sh bin/holdfast
+
+test: ## run all tests but the slow scenarios
+	$(GO) test -timeout 10m $(PACKAGES)
+
+check: lint ## format, vet, lint, layers, short tests
+	$(GO) test -short -timeout 4m $(PACKAGES)
+
+lint: ## format, vet, staticcheck
+	@out=$$(gofmt -l $$(git ls-files '*.go' | grep -v '\.pb\.go$$')); \
+	  if [ -n "$$out" ]; then echo "gofmt these files:"; echo "$$out"; exit 1; fi
+	$(GO) vet $(PACKAGES)
+	$(TOOL) staticcheck $(PACKAGES)
+
+fuzz: ## fuzz every decoder for a short, bounded time
+	./test/fuzz.sh 5s
+
+scenarios: build ## slow scenarios on real processes: kill, restart, disk full
+	$(GO) test -timeout 20m -tags scenario ./test/...
+
+bench: build ## figures as ratios against PostgreSQL in the same run
+	$(GO) run ./test/bench
+
+generate: ## regenerate protobuf code
+	$(TOOL) buf generate
+
+fmt: ## format the code
+	gofmt -w $$(git ls-files '*.go' | grep -v '\.pb\.go$$')
+
+ci: build check test fuzz demo ## what CI runs
+
+clean: ## remove what was built
+	rm -rf bin
