@@ -1,0 +1,263 @@
+package extstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/holdfastdb/holdfast/internal/pgerr"
+	"gocloud.dev/blob"
+	"gocloud.dev/gcerrors"
+)
+
+// uploadPartBytes is how much of a file is sent as one part; an upload holds
+// uploadConcurrency parts in memory. A file that fits into one part is one
+// request, which is what makes put-if-absent exact on every service.
+const (
+	uploadPartBytes   = 8 << 20
+	uploadConcurrency = 2
+)
+
+// bucketStore keeps files in a bucket through gocloud.
+type bucketStore struct {
+	bucket *blob.Bucket
+	base   string // "" or a path that ends with a slash
+	uri    string // redacted
+	close  func() error
+
+	// opTimeout bounds a whole request, and each wait for bytes of a body being
+	// read. Without it a service that accepts and never answers blocks a job.
+	opTimeout   time.Duration
+	beforeWrite func(asFunc func(any) bool) error
+}
+
+func newBucketStore(b *blob.Bucket, base, redactedURI string, opTimeout time.Duration) *bucketStore {
+	base = strings.Trim(base, "/")
+	if base != "" {
+		base += "/"
+	}
+	return &bucketStore{bucket: b, base: base, uri: redactedURI, opTimeout: opTimeout, close: b.Close}
+}
+
+func (s *bucketStore) String() string { return s.uri }
+func (s *bucketStore) Close() error   { return s.close() }
+
+// wrap classifies a provider's error once, and keeps the provider's words.
+func (s *bucketStore) wrap(op, name string, writing bool, err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	msg := fmt.Errorf("%s %s in %s: %w", op, name, s.uri, err)
+	switch gcerrors.Code(err) {
+	case gcerrors.NotFound:
+		if writing {
+			// Only a missing bucket can be "not found" to a writer.
+			return Permanent(pgerr.Newf(pgerr.UndefinedFile, "%w", msg))
+		}
+		if strings.Contains(err.Error(), "NoSuchBucket") {
+			return Permanent(pgerr.Newf(pgerr.UndefinedFile, "%w", msg))
+		}
+		return pgerr.Newf(pgerr.UndefinedFile, "%w", errors.Join(ErrNotExist, msg))
+	case gcerrors.FailedPrecondition:
+		if writing {
+			return fmt.Errorf("writing %s: %w", name, ErrExists)
+		}
+	case gcerrors.PermissionDenied, gcerrors.InvalidArgument, gcerrors.Unimplemented:
+		return Permanent(pgerr.Newf(pgerr.IOError, "%w", msg))
+	case gcerrors.Unknown:
+		// A wrong credential arrives as "unknown" with the status in the text.
+		for _, s := range []string{"StatusCode: 403", "StatusCode: 401", "StatusCode: 400"} {
+			if strings.Contains(err.Error(), s) && !strings.Contains(err.Error(), "RequestTimeout") {
+				return Permanent(pgerr.Newf(pgerr.IOError, "%w", msg))
+			}
+		}
+	}
+	return pgerr.Newf(pgerr.IOError, "%w", msg)
+}
+
+func (s *bucketStore) Put(ctx context.Context, name string, body io.Reader) (err error) {
+	// A driver's panic must fail this upload, not the node: some drivers
+	// dereference nil when a write is refused.
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("writing %s in %s: storage driver panicked: %v", name, s.uri, p)
+		}
+	}()
+	head := make([]byte, 0, 64<<10)
+	head, bodyErr := readUpTo(body, head, uploadPartBytes)
+	if bodyErr != nil && bodyErr != io.EOF {
+		return bodyErr // Nothing has been sent.
+	}
+	if bodyErr == nil {
+		// More than one part. Some services ignore the condition on multipart
+		// uploads, so the taken name is looked for as well; data files, the only
+		// large ones, have random names.
+		if exists, err := s.exists(ctx, name); err != nil {
+			return err
+		} else if exists {
+			return fmt.Errorf("writing %s: %w", name, ErrExists)
+		}
+		body = io.MultiReader(bytes.NewReader(head), body)
+	} else {
+		body = bytes.NewReader(head)
+	}
+
+	ctx, cancelCause := context.WithCancelCause(ctx)
+	defer cancelCause(nil)
+	ctx, cancel := context.WithTimeout(ctx, s.opTimeout)
+	defer cancel()
+	r := &abortingReader{ctx: ctx, body: body, cancel: cancelCause}
+	err = s.bucket.Upload(ctx, s.base+name, r, &blob.WriterOptions{
+		BufferSize:     uploadPartBytes,
+		MaxConcurrency: uploadConcurrency,
+		ContentType:    "application/octet-stream",
+		IfNotExist:     true,
+		BeforeWrite:    s.beforeWrite,
+	})
+	if r.err != nil && !errors.Is(r.err, context.DeadlineExceeded) {
+		return r.err
+	}
+	return s.wrap("writing", name, true, err)
+}
+
+// readUpTo appends up to max bytes of r to b. It returns nil when more may
+// follow, io.EOF when r ended, or r's error.
+func readUpTo(r io.Reader, b []byte, max int) ([]byte, error) {
+	for len(b) < max {
+		if len(b) == cap(b) {
+			grown := make([]byte, len(b), min(2*cap(b), max))
+			copy(grown, b)
+			b = grown
+		}
+		n, err := r.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		if err != nil {
+			return b, err
+		}
+	}
+	return b, nil
+}
+
+func (s *bucketStore) exists(ctx context.Context, name string) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.opTimeout)
+	defer cancel()
+	ok, err := s.bucket.Exists(ctx, s.base+name)
+	return ok, s.wrap("looking for", name, false, err)
+}
+
+func (s *bucketStore) Open(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
+	if length == 0 {
+		if _, err := s.Size(ctx, name); err != nil {
+			return nil, err
+		}
+		return io.NopCloser(strings.NewReader("")), nil
+	}
+	parent := ctx
+	ctx, cancel := context.WithCancelCause(parent)
+	idle := time.AfterFunc(s.opTimeout, func() { cancel(context.DeadlineExceeded) })
+	r, err := s.bucket.NewRangeReader(ctx, s.base+name, offset, length, nil)
+	if err != nil {
+		idle.Stop()
+		if cause := context.Cause(ctx); cause == context.DeadlineExceeded {
+			err = cause
+		}
+		cancel(nil)
+		if offset > 0 {
+			// Services answer a range behind the end with an error of their own.
+			if size, sizeErr := s.Size(parent, name); sizeErr == nil && offset >= size {
+				return io.NopCloser(strings.NewReader("")), nil
+			}
+		}
+		return nil, s.wrap("reading", name, false, err)
+	}
+	return &bucketReader{s: s, name: name, r: r, ctx: ctx, cancel: cancel, idle: idle}, nil
+}
+
+// bucketReader gives up when no byte arrives for opTimeout.
+type bucketReader struct {
+	s      *bucketStore
+	name   string
+	r      *blob.Reader
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	idle   *time.Timer
+}
+
+func (r *bucketReader) Read(p []byte) (int, error) {
+	r.idle.Reset(r.s.opTimeout)
+	n, err := r.r.Read(p)
+	if err != nil && err != io.EOF {
+		if cause := context.Cause(r.ctx); cause == context.DeadlineExceeded {
+			err = cause
+		}
+		return n, r.s.wrap("reading", r.name, false, err)
+	}
+	return n, err
+}
+
+func (r *bucketReader) Close() error {
+	r.idle.Stop()
+	err := r.r.Close()
+	r.cancel(nil)
+	return err
+}
+
+func (s *bucketStore) Size(ctx context.Context, name string) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.opTimeout)
+	defer cancel()
+	a, err := s.bucket.Attributes(ctx, s.base+name)
+	if err != nil {
+		return 0, s.wrap("looking at", name, false, err)
+	}
+	return a.Size, nil
+}
+
+func (s *bucketStore) Delete(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, s.opTimeout)
+	defer cancel()
+	err := s.bucket.Delete(ctx, s.base+name)
+	if gcerrors.Code(err) == gcerrors.NotFound {
+		return nil
+	}
+	return s.wrap("deleting", name, false, err)
+}
+
+func (s *bucketStore) List(ctx context.Context, prefix, delimiter string, fn func(string) error) error {
+	it := s.bucket.List(&blob.ListOptions{Prefix: s.base + prefix, Delimiter: delimiter})
+	last := ""
+	for {
+		obj, err := s.next(ctx, it)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return s.wrap("listing", prefix, false, err)
+		}
+		name := strings.TrimPrefix(obj.Key, s.base+prefix)
+		if obj.IsDir {
+			if name == last {
+				continue
+			}
+			last = name
+		}
+		if err := fn(name); err != nil {
+			if errors.Is(err, ErrStopList) {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+func (s *bucketStore) next(ctx context.Context, it *blob.ListIterator) (*blob.ListObject, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.opTimeout)
+	defer cancel()
+	return it.Next(ctx)
+}

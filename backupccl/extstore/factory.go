@@ -1,0 +1,128 @@
+package extstore
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/holdfastdb/holdfast/internal/pgerr"
+)
+
+// Config says what storage a node may use.
+type Config struct {
+	// ExternalIODir holds all nodelocal files; empty turns nodelocal off.
+	ExternalIODir string
+	// NodeID is this node; nodelocal://<id> of another node is refused.
+	NodeID func() int32
+	// DisableHTTP refuses custom endpoints.
+	DisableHTTP bool
+	// DisableImplicitCredentials refuses AUTH=implicit.
+	DisableImplicitCredentials bool
+	// OpTimeout bounds one request, and each wait for bytes of a body.
+	OpTimeout time.Duration
+	Retry     RetryPolicy
+	// ReadLimiter and WriteLimiter hold all stores of this node together to a
+	// rate; nil means unlimited.
+	ReadLimiter, WriteLimiter *rate.Limiter
+	Metrics                   *Metrics
+	Logger                    *slog.Logger
+
+	Testing struct {
+		// Wrap is put around the bare store, below retries.
+		Wrap func(Store) Store
+		// Open gives the bare store of a URI, or nil for the usual one.
+		Open func(u *URI) Store
+	}
+}
+
+// DefaultConfig returns a Config without a directory.
+func DefaultConfig() Config {
+	return Config{
+		NodeID:    func() int32 { return 1 },
+		OpTimeout: 10 * time.Minute,
+		Retry:     DefaultRetryPolicy,
+		Logger:    slog.New(slog.DiscardHandler),
+	}
+}
+
+// Factory opens stores. It is safe for concurrent use.
+type Factory struct {
+	cfg Config
+}
+
+// NewFactory returns a Factory for this node.
+func NewFactory(cfg Config) *Factory { return &Factory{cfg: cfg} }
+
+// Open returns the store that a URI names, with retries, limits and metrics
+// around it. It does not test that the place can be reached.
+func (f *Factory) Open(ctx context.Context, uri string) (Store, error) {
+	u, err := ParseURI(uri)
+	if err != nil {
+		return nil, err
+	}
+	return f.OpenURI(ctx, u)
+}
+
+// OpenURI is Open for a parsed URI.
+func (f *Factory) OpenURI(ctx context.Context, u *URI) (Store, error) {
+	if err := f.Check(u); err != nil {
+		return nil, err
+	}
+	s, err := f.openBare(ctx, u)
+	if err != nil {
+		return nil, err
+	}
+	if f.cfg.Testing.Wrap != nil {
+		s = f.cfg.Testing.Wrap(s)
+	}
+	s = WithMetrics(s, f.cfg.Metrics, u.Scheme)
+	s = WithLimits(s, f.cfg.ReadLimiter, f.cfg.WriteLimiter)
+	s = WithRetries(s, f.cfg.Retry, f.cfg.Logger) // Outermost: it sees bodies that can be rewound.
+	return s, nil
+}
+
+func (f *Factory) openBare(ctx context.Context, u *URI) (Store, error) {
+	if f.cfg.Testing.Open != nil {
+		if s := f.cfg.Testing.Open(u); s != nil {
+			return s, nil
+		}
+	}
+	switch u.Scheme {
+	case "nodelocal":
+		return openNodelocal(f.cfg.ExternalIODir, u.Path, u.Redacted())
+	case "s3":
+		return openS3(ctx, u, f.cfg.OpTimeout)
+	default: // ParseURI let only the known schemes pass.
+		return null{}, nil
+	}
+}
+
+// Check applies the node's access switches to u without opening anything.
+func (f *Factory) Check(u *URI) error {
+	switch u.Scheme {
+	case "nodelocal":
+		if f.cfg.ExternalIODir == "" {
+			return pgerr.New(pgerr.InsufficientPrivilege, "local file access is disabled")
+		}
+		id, err := u.NodeID()
+		if err != nil {
+			return err
+		}
+		if self := f.cfg.NodeID(); id != 0 && id != self {
+			return pgerr.Newf(pgerr.InvalidParameterValue, "node %d of %s is not part of this cluster", id, u.Redacted()).
+				WithHint("Use nodelocal://%d or nodelocal://self.", self)
+		}
+	case "s3":
+		if f.cfg.DisableHTTP && u.Params.Get(s3Endpoint) != "" {
+			return pgerr.New(pgerr.InsufficientPrivilege,
+				"custom endpoints disallowed for s3 due to --external-io-disable-http flag")
+		}
+		if f.cfg.DisableImplicitCredentials && u.Params.Get(paramAuth) == authImplicit {
+			return pgerr.New(pgerr.InsufficientPrivilege,
+				"implicit credentials disallowed for s3 due to --external-io-disable-implicit-credentials flag")
+		}
+	}
+	return nil
+}
