@@ -1,0 +1,147 @@
+package kvpb
+
+import (
+	"github.com/holdfastdb/holdfast/internal/hlc"
+	"github.com/holdfastdb/holdfast/internal/keys"
+	"github.com/holdfastdb/holdfast/kv/storage"
+)
+
+// Args are the fields of a Request that only one operation has.
+type Args interface{ args() }
+
+// Reply is the part of a Response that only one operation has.
+type Reply interface{ reply() }
+
+// EndTxnArgs commits or aborts the transaction in the header.
+type EndTxnArgs struct {
+	Commit bool
+	// LockSpans covers every key that the transaction may have locked.
+	LockSpans []keys.Span
+	// Deadline is the latest timestamp at which the transaction may commit.
+	Deadline hlc.Timestamp
+	// OnePhase says that the batch holds all writes of the transaction, so that
+	// they can become versions without ever being intents.
+	OnePhase bool
+}
+
+// PushType says what a push wants of the pushee.
+type PushType int8
+
+// The kinds of push.
+const (
+	// PushTimestamp moves the pushee's write timestamp above PushTo.
+	PushTimestamp PushType = iota
+	// PushAbort ends the pushee.
+	PushAbort
+	// PushTouch changes nothing but finds out whether the pushee is over.
+	PushTouch
+)
+
+// PushTxnArgs asks what became of a transaction that stands in the way, and
+// tries to get it out of it.
+type PushTxnArgs struct {
+	Type           PushType
+	Pushee         storage.TxnMeta
+	PusherPriority Priority
+	PushTo         hlc.Timestamp
+	// Force ignores priorities: a deadlock is being broken.
+	Force bool
+}
+
+// PushTxnReply says what the pushee is now. Status Pending means that its write
+// timestamp is WriteTimestamp, above PushTo.
+type PushTxnReply struct {
+	Status         TxnStatus
+	WriteTimestamp hlc.Timestamp
+	IgnoredSeqNums []SeqRange
+	// Record is set if the pushee has one; its LockSpans help to clean up.
+	Record *TxnRecord
+}
+
+// ResolveArgs tells locks what became of their transaction. The keys are those
+// of the request.
+type ResolveArgs struct {
+	Txn            storage.TxnMeta
+	Status         TxnStatus
+	IgnoredSeqNums []SeqRange
+	// MaxKeys bounds ResolveIntentRange; Response.Resume is the rest.
+	MaxKeys int64
+	// Poison: the transaction was aborted by a pusher, not by itself.
+	Poison bool
+}
+
+// HeartbeatArgs keeps the transaction in the header alive.
+type HeartbeatArgs struct {
+	Now hlc.Timestamp
+}
+
+// HeartbeatReply is the state of the record.
+type HeartbeatReply struct {
+	Status TxnStatus
+}
+
+// RefreshArgs checks that nothing was written to the span since From, up to the
+// transaction's read timestamp.
+type RefreshArgs struct {
+	From hlc.Timestamp
+}
+
+// ExportArgs reads one page of a span's history as an sstable.
+type ExportArgs struct {
+	StartTime    hlc.Timestamp // exclusive
+	EndTime      hlc.Timestamp // inclusive
+	ResumeTS     hlc.Timestamp // see storage.ExportOptions
+	AllRevisions bool
+	TargetBytes  int64
+	MaxBytes     int64
+}
+
+// ExportReply is one page.
+type ExportReply struct {
+	SST    []byte // empty if the page has nothing
+	Result storage.ExportResult
+}
+
+// AddSSTableArgs ingests an sstable of MVCC keys. All its versions get one new
+// timestamp, above everything that was read or promised closed.
+type AddSSTableArgs struct {
+	SST []byte
+	// DisallowShadowing fails if the span already holds a live key of the
+	// sstable; otherwise the new version hides it.
+	DisallowShadowing bool
+	// RequireEmpty fails if the span holds any key.
+	RequireEmpty bool
+}
+
+// AddSSTableReply says at which timestamp the keys are.
+type AddSSTableReply struct {
+	Timestamp hlc.Timestamp
+}
+
+// GCArgs removes garbage from a range. A request that raises Threshold removes
+// nothing: the threshold is durable before the first removal.
+type GCArgs struct {
+	Threshold hlc.Timestamp
+	Garbage   storage.Garbage
+}
+
+// RangeStatsReply describes what a range holds.
+type RangeStatsReply struct {
+	Stats       storage.Stats
+	GCThreshold hlc.Timestamp
+}
+
+func (*EndTxnArgs) args()     {}
+func (*PushTxnArgs) args()    {}
+func (*ResolveArgs) args()    {}
+func (*HeartbeatArgs) args()  {}
+func (*RefreshArgs) args()    {}
+func (*ExportArgs) args()     {}
+func (*AddSSTableArgs) args() {}
+func (*GCArgs) args()         {}
+
+func (*PushTxnReply) reply()    {}
+func (*HeartbeatReply) reply()  {}
+func (*ExportReply) reply()     {}
+func (*AddSSTableReply) reply() {}
+func (*RangeStatsReply) reply() {}
