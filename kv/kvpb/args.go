@@ -125,10 +125,9 @@ type GCArgs struct {
 	Garbage   storage.Garbage
 }
 
-// RangeStatsReply describes what a range holds.
-type RangeStatsReply struct {
-	Stats       storage.Stats
-	GCThreshold hlc.Timestamp
+// RangeInfoReply describes the range that holds the key of the request.
+type RangeInfoReply struct {
+	Info RangeInfo
 }
 
 func (*EndTxnArgs) args()     {}
@@ -144,4 +143,4 @@ func (*PushTxnReply) reply()    {}
 func (*HeartbeatReply) reply()  {}
 func (*ExportReply) reply()     {}
 func (*AddSSTableReply) reply() {}
-func (*RangeStatsReply) reply() {}
+func (*RangeInfoReply) reply()  {}

@@ -45,13 +45,14 @@ const (
 	OpDeleteRangeTombstone
 	OpClearRange
 	OpGC
-	OpRangeStats
+	OpRangeInfo
+	OpAdminSplit
 )
 
 var opNames = [...]string{
 	"Invalid", "Get", "Scan", "ReverseScan", "Put", "CPut", "Delete", "DeleteRange", "Inc",
 	"EndTxn", "HeartbeatTxn", "PushTxn", "ResolveIntent", "ResolveIntentRange", "Refresh", "RefreshRange",
-	"Export", "AddSSTable", "DeleteRangeTombstone", "ClearRange", "GC", "RangeStats",
+	"Export", "AddSSTable", "DeleteRangeTombstone", "ClearRange", "GC", "RangeInfo", "AdminSplit",
 }
 
 func (o Op) String() string {
@@ -93,7 +94,8 @@ var flagsOf = [...]opFlags{
 	OpDeleteRangeTombstone: flagWrite | flagRange,
 	OpClearRange:           flagWrite | flagRange,
 	OpGC:                   flagWrite | flagRange,
-	OpRangeStats:           flagRange,
+	OpRangeInfo:            0,
+	OpAdminSplit:           0,
 }
 
 // IsRead says whether o returns values at the transaction's read timestamp.

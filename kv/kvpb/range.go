@@ -3,6 +3,7 @@ package kvpb
 import (
 	"fmt"
 
+	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/keys"
 )
 
@@ -52,4 +53,5 @@ type RangeInfo struct {
 	Bytes       int64 // logical size of all versions
 	LiveBytes   int64
 	LiveKeys    int64
+	GCThreshold hlc.Timestamp
 }

@@ -1,0 +1,171 @@
+package kv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/holdfastdb/holdfast/internal/hlc"
+	"github.com/holdfastdb/holdfast/internal/keys"
+	"github.com/holdfastdb/holdfast/kv/kvpb"
+	"github.com/holdfastdb/holdfast/kv/storage"
+)
+
+// ExportOptions says what one page of an export holds.
+type ExportOptions struct {
+	StartTime    hlc.Timestamp // exclusive; zero: from the beginning
+	EndTime      hlc.Timestamp // inclusive; not in the future
+	ResumeTS     hlc.Timestamp // continues inside the history of the first key
+	AllRevisions bool          // every version, not only the newest
+	TargetBytes  int64         // a page ends at the row that reaches it; zero: no limit
+	MaxBytes     int64         // a row whose history exceeds it is cut; zero: no limit
+}
+
+// ExportPage is one page: an sstable in the store's own format and what it
+// holds. Summary.Span is what was covered.
+type ExportPage struct {
+	SST     []byte // empty if nothing was found
+	Summary storage.ExportSummary
+	// Resume is what remains of the span, nil after the last page; ResumeTS and
+	// MidRow belong to it.
+	Resume   *keys.Span
+	ResumeTS hlc.Timestamp
+	MidRow   bool
+}
+
+// Export reads one page of span's history. It sees everything that is committed
+// at or below EndTime: locks in its way are pushed, never skipped, and no later
+// write gets a timestamp at or below EndTime. It fails with a
+// *kvpb.BatchTimestampBeforeGCError if what it needs may have been collected.
+func (db *DB) Export(ctx context.Context, span keys.Span, opts ExportOptions) (ExportPage, error) {
+	resp, err := db.sendOne(ctx, kvpb.Header{Timestamp: opts.EndTime, Priority: kvpb.PriorityMax}, kvpb.Request{
+		Op: kvpb.OpExport, Key: span.Key, EndKey: span.End(),
+		Args: &kvpb.ExportArgs{
+			StartTime: opts.StartTime, EndTime: opts.EndTime, ResumeTS: opts.ResumeTS,
+			AllRevisions: opts.AllRevisions, TargetBytes: opts.TargetBytes, MaxBytes: opts.MaxBytes,
+		},
+	})
+	if err != nil {
+		return ExportPage{}, fmt.Errorf("exporting %s: %w", span, err)
+	}
+	reply, ok := resp.Reply.(*kvpb.ExportReply)
+	if !ok {
+		return ExportPage{}, errors.New("export got an answer of another kind")
+	}
+	p := ExportPage{SST: reply.SST, Summary: reply.Result.Summary, ResumeTS: reply.Result.ResumeTS, MidRow: reply.Result.MidRow}
+	if reply.Result.ResumeKey != nil {
+		p.Resume = &keys.Span{Key: reply.Result.ResumeKey, EndKey: span.End()}
+	}
+	return p, nil
+}
+
+// AddSSTableOptions says what may already be in the span.
+type AddSSTableOptions struct {
+	DisallowShadowing bool // fail if a key of the sstable is live in the span
+	RequireEmpty      bool // fail if the span holds anything
+}
+
+// AddSSTable ingests an sstable whose keys are all in span and of which each has
+// one version. The store gives all of them one new timestamp, above everything
+// that was read there, and returns it. The data is durable and visible when
+// AddSSTable returns. An sstable must not cross a range boundary: see SplitSpan.
+func (db *DB) AddSSTable(ctx context.Context, span keys.Span, sst []byte, opts AddSSTableOptions) (hlc.Timestamp, error) {
+	resp, err := db.sendOne(ctx, kvpb.Header{}, kvpb.Request{
+		Op: kvpb.OpAddSSTable, Key: span.Key, EndKey: span.End(),
+		Args: &kvpb.AddSSTableArgs{SST: sst, DisallowShadowing: opts.DisallowShadowing, RequireEmpty: opts.RequireEmpty},
+	})
+	if err != nil {
+		return hlc.Timestamp{}, fmt.Errorf("ingesting %d bytes into %s: %w", len(sst), span, err)
+	}
+	reply, ok := resp.Reply.(*kvpb.AddSSTableReply)
+	if !ok {
+		return hlc.Timestamp{}, errors.New("ingestion got an answer of another kind")
+	}
+	return reply.Timestamp, nil
+}
+
+// DeleteRangeTombstone deletes everything in span at one timestamp of the
+// present, in constant time. History below stays readable until it is collected.
+func (db *DB) DeleteRangeTombstone(ctx context.Context, span keys.Span) error {
+	_, err := db.sendOne(ctx, kvpb.Header{}, kvpb.Request{Op: kvpb.OpDeleteRangeTombstone, Key: span.Key, EndKey: span.End()})
+	return err
+}
+
+// ClearRange removes span with all its history. It is for data that was never
+// published, such as that of a restore that failed: no backup or past read may
+// want it.
+func (db *DB) ClearRange(ctx context.Context, span keys.Span) error {
+	_, err := db.sendOne(ctx, kvpb.Header{}, kvpb.Request{Op: kvpb.OpClearRange, Key: span.Key, EndKey: span.End()})
+	return err
+}
+
+// Ranges describes the ranges that overlap span, in order.
+func (db *DB) Ranges(ctx context.Context, span keys.Span) ([]kvpb.RangeInfo, error) {
+	var infos []kvpb.RangeInfo
+	for rest := (keys.Span{Key: span.Key, EndKey: span.End()}); rest.Key.Less(rest.EndKey); {
+		// A point request finds the range of the next key.
+		resp, err := db.sendOne(ctx, kvpb.Header{}, kvpb.Request{Op: kvpb.OpRangeInfo, Key: rest.Key})
+		if err != nil {
+			return nil, err
+		}
+		reply, ok := resp.Reply.(*kvpb.RangeInfoReply)
+		if !ok {
+			return nil, errors.New("range info got an answer of another kind")
+		}
+		infos = append(infos, reply.Info)
+		rest.Key = reply.Info.Descriptor.EndKey
+	}
+	return infos, nil
+}
+
+// RangeDescriptors returns the descriptors of the ranges that overlap span.
+func (db *DB) RangeDescriptors(ctx context.Context, span keys.Span) ([]kvpb.RangeDescriptor, error) {
+	infos, err := db.Ranges(ctx, span)
+	if err != nil {
+		return nil, err
+	}
+	descs := make([]kvpb.RangeDescriptor, len(infos))
+	for i := range infos {
+		descs[i] = infos[i].Descriptor
+	}
+	return descs, nil
+}
+
+// SplitSpan cuts span at the range boundaries inside it.
+func (db *DB) SplitSpan(ctx context.Context, span keys.Span) ([]keys.Span, error) {
+	descs, err := db.RangeDescriptors(ctx, span)
+	if err != nil {
+		return nil, err
+	}
+	spans := make([]keys.Span, len(descs))
+	for i := range descs {
+		spans[i] = keys.Span{Key: descs[i].StartKey, EndKey: descs[i].EndKey}
+		if i == 0 {
+			spans[i].Key = span.Key
+		}
+		if i == len(descs)-1 {
+			spans[i].EndKey = span.End()
+		}
+	}
+	return spans, nil
+}
+
+// GCThreshold returns the highest timestamp at or below which versions of span
+// may have been collected.
+func (db *DB) GCThreshold(ctx context.Context, span keys.Span) (hlc.Timestamp, error) {
+	infos, err := db.Ranges(ctx, span)
+	if err != nil {
+		return hlc.Timestamp{}, err
+	}
+	var ts hlc.Timestamp
+	for i := range infos {
+		ts.Forward(infos[i].GCThreshold)
+	}
+	return ts, nil
+}
+
+// AdminSplit makes key the start of a range. It does nothing if it is one.
+func (db *DB) AdminSplit(ctx context.Context, key keys.Key) error {
+	_, err := db.sendOne(ctx, kvpb.Header{}, kvpb.Request{Op: kvpb.OpAdminSplit, Key: key})
+	return err
+}

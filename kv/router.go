@@ -1,0 +1,358 @@
+package kv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/holdfastdb/holdfast/internal/keys"
+	"github.com/holdfastdb/holdfast/kv/kvpb"
+)
+
+// Directory finds ranges by key, from the addressing records.
+type Directory interface {
+	// LookupRange returns the range that holds key or, if before is set, the one
+	// that holds the keys directly before key.
+	LookupRange(ctx context.Context, key keys.Key, before bool) (*kvpb.RangeDescriptor, error)
+}
+
+// Transport reaches replicas.
+type Transport interface {
+	// SendTo has the batch evaluated by the replica. A replica that does not hold
+	// all its keys answers with a *kvpb.RangeKeyMismatchError, a store that does
+	// not have the range with a *kvpb.RangeNotFoundError.
+	SendTo(ctx context.Context, to kvpb.ReplicaDescriptor, ba *kvpb.BatchRequest) (*kvpb.BatchResponse, error)
+}
+
+// Router cuts batches along range boundaries and sends each part to the range
+// that holds it. It implements Sender and is safe for concurrent use.
+type Router struct {
+	dir       Directory
+	transport Transport
+	cache     rangeCache
+}
+
+// NewRouter returns a Router.
+func NewRouter(dir Directory, transport Transport) *Router {
+	return &Router{dir: dir, transport: transport}
+}
+
+// maxRoutingAttempts bounds how often one batch is sent after its range moved.
+const maxRoutingAttempts = 64
+
+// Send implements Sender. A batch with a transaction is atomic by the
+// transaction; without one each range applies its part on its own.
+func (r *Router) Send(ctx context.Context, ba *kvpb.BatchRequest) (*kvpb.BatchResponse, error) {
+	span := ba.Span()
+	for attempt := 0; ; attempt++ {
+		desc, err := r.lookup(ctx, span.Key, false)
+		if err != nil {
+			return nil, err
+		}
+		if !desc.ContainsSpan(span) {
+			return r.sendSplit(ctx, ba)
+		}
+		resp, err := r.sendTo(ctx, desc, ba)
+		if err == nil || !r.repair(desc, err) || attempt == maxRoutingAttempts {
+			return resp, err
+		}
+	}
+}
+
+func (r *Router) sendTo(ctx context.Context, desc *kvpb.RangeDescriptor, ba *kvpb.BatchRequest) (*kvpb.BatchResponse, error) {
+	if len(desc.Replicas) == 0 {
+		return nil, fmt.Errorf("%s has no replicas", desc)
+	}
+	ba.RangeID = desc.RangeID
+	return r.transport.SendTo(ctx, desc.Replicas[0], ba)
+}
+
+// repair mends the cache if err says that it is wrong, and says whether sending
+// again makes sense.
+func (r *Router) repair(desc *kvpb.RangeDescriptor, err error) bool {
+	var mismatch *kvpb.RangeKeyMismatchError
+	var notFound *kvpb.RangeNotFoundError
+	switch {
+	case errors.As(err, &mismatch):
+		r.cache.evict(desc)
+		if mismatch.Descriptor.RangeID != 0 {
+			d := mismatch.Descriptor
+			r.cache.insert(&d)
+		}
+		return true
+	case errors.As(err, &notFound):
+		r.cache.evict(desc)
+		return true
+	}
+	return false
+}
+
+func (r *Router) lookup(ctx context.Context, key keys.Key, before bool) (*kvpb.RangeDescriptor, error) {
+	if d := r.cache.get(key, before); d != nil {
+		return d, nil
+	}
+	d, err := r.dir.LookupRange(ctx, key, before)
+	if err != nil {
+		return nil, fmt.Errorf("finding the range of %s: %w", key, err)
+	}
+	r.cache.insert(d)
+	return d, nil
+}
+
+// part is the share of a batch that one range evaluates.
+type part struct {
+	ba kvpb.BatchRequest
+	// of[i] is the index in the whole batch of the request that ba.Requests[i]
+	// is a piece of.
+	of  []int
+	end bool // has the EndTxn, goes last
+}
+
+// sendSplit sends a batch that more than one range holds.
+func (r *Router) sendSplit(ctx context.Context, ba *kvpb.BatchRequest) (*kvpb.BatchResponse, error) {
+	if ba.Requests[0].Op == kvpb.OpExport {
+		return r.sendExport(ctx, ba)
+	}
+	out := &kvpb.BatchResponse{Responses: make([]kvpb.Response, len(ba.Requests))}
+	if ba.MaxKeys > 0 || ba.TargetBytes > 0 {
+		return out, r.sendLimited(ctx, ba, out)
+	}
+	parts, err := r.split(ctx, ba)
+	if err != nil {
+		return nil, err
+	}
+	for _, last := range []bool{false, true} {
+		for i := range parts {
+			if parts[i].end != last {
+				continue
+			}
+			if err := r.sendPart(ctx, &parts[i], out); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return out, nil
+}
+
+// sendPart sends p and merges its answer into out. If the range has changed
+// since the split, the part is split again by Send.
+func (r *Router) sendPart(ctx context.Context, p *part, out *kvpb.BatchResponse) error {
+	resp, err := r.Send(ctx, &p.ba)
+	if err != nil {
+		return err
+	}
+	for i := range p.of {
+		mergeResponse(&out.Responses[p.of[i]], &resp.Responses[i], p.ba.Requests[i].Op)
+	}
+	mergeHeader(out, resp)
+	return nil
+}
+
+func mergeHeader(out, resp *kvpb.BatchResponse) {
+	out.Timestamp.Forward(resp.Timestamp)
+	out.Txn.WriteTimestamp.Forward(resp.Txn.WriteTimestamp)
+	out.Txn.ReadTimestamp.Forward(resp.Txn.ReadTimestamp)
+	out.Txn.Status = max(out.Txn.Status, resp.Txn.Status)
+}
+
+// mergeResponse appends a piece of an answer. Pieces of a reverse scan come in
+// reverse order, so appending is right for both directions.
+func mergeResponse(out, piece *kvpb.Response, op kvpb.Op) {
+	if out.KVs == nil {
+		out.KVs = piece.KVs
+	} else {
+		out.KVs = append(out.KVs, piece.KVs...)
+	}
+	out.Count += piece.Count
+	if piece.Reply != nil {
+		out.Reply = piece.Reply
+	}
+	if piece.Resume != nil {
+		if out.Resume == nil {
+			out.Resume = piece.Resume
+		} else if op == kvpb.OpReverseScan {
+			out.Resume.Key = piece.Resume.Key
+		} else {
+			out.Resume.EndKey = piece.Resume.EndKey
+		}
+	}
+}
+
+// split cuts every request along range boundaries and groups the pieces by
+// range.
+func (r *Router) split(ctx context.Context, ba *kvpb.BatchRequest) ([]part, error) {
+	var parts []part
+	byRange := map[kvpb.RangeID]int{}
+	add := func(d *kvpb.RangeDescriptor, i int, req kvpb.Request) {
+		n, ok := byRange[d.RangeID]
+		if !ok {
+			n = len(parts)
+			byRange[d.RangeID] = n
+			p := part{}
+			p.ba.Header = ba.Header
+			// One range must not move the snapshot alone.
+			p.ba.CanForwardReadTimestamp = false
+			parts = append(parts, p)
+		}
+		p := &parts[n]
+		if args, ok := req.Args.(*kvpb.EndTxnArgs); ok {
+			p.end = true
+			if args.OnePhase {
+				a := *args
+				a.OnePhase = false
+				req.Args = &a
+			}
+		}
+		p.ba.Requests = append(p.ba.Requests, req)
+		p.of = append(p.of, i)
+	}
+	for i, req := range ba.Requests {
+		if !req.Op.IsRange() {
+			d, err := r.lookup(ctx, req.Key, false)
+			if err != nil {
+				return nil, err
+			}
+			add(d, i, req)
+			continue
+		}
+		err := r.eachPiece(ctx, req, func(d *kvpb.RangeDescriptor, piece kvpb.Request) (bool, error) {
+			add(d, i, piece)
+			return true, nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return parts, nil
+}
+
+// eachPiece calls fn for the piece of req in every range that it overlaps, in
+// the direction of the request.
+func (r *Router) eachPiece(ctx context.Context, req kvpb.Request, fn func(*kvpb.RangeDescriptor, kvpb.Request) (more bool, err error)) error {
+	reverse := req.Op == kvpb.OpReverseScan
+	rest := req.Span()
+	for rest.Key.Less(rest.EndKey) {
+		at := rest.Key
+		if reverse {
+			at = rest.EndKey
+		}
+		d, err := r.lookup(ctx, at, reverse)
+		if err != nil {
+			return err
+		}
+		piece := req
+		piece.Key, piece.EndKey = rest.Key, rest.EndKey
+		if piece.Key.Less(d.StartKey) {
+			piece.Key = d.StartKey
+		}
+		if d.EndKey.Less(piece.EndKey) {
+			piece.EndKey = d.EndKey
+		}
+		if more, err := fn(d, piece); err != nil || !more {
+			return err
+		}
+		if reverse {
+			rest.EndKey = piece.Key
+		} else {
+			rest.Key = piece.EndKey
+		}
+	}
+	return nil
+}
+
+// sendLimited evaluates a batch with limits request by request and range by
+// range, because each step decides how much the next may return.
+func (r *Router) sendLimited(ctx context.Context, ba *kvpb.BatchRequest, out *kvpb.BatchResponse) error {
+	maxKeys, targetBytes := ba.MaxKeys, ba.TargetBytes
+	exhausted := false
+	for i, req := range ba.Requests {
+		res := &out.Responses[i]
+		if exhausted {
+			res.Resume = &keys.Span{Key: req.Key, EndKey: req.EndKey}
+			if !req.Op.IsRange() {
+				res.Resume.EndKey = req.Key.Next()
+			}
+			continue
+		}
+		send := func(_ *kvpb.RangeDescriptor, piece kvpb.Request) (bool, error) {
+			sub := kvpb.BatchRequest{Header: ba.Header, Requests: []kvpb.Request{piece}}
+			sub.CanForwardReadTimestamp = false
+			sub.MaxKeys, sub.TargetBytes = maxKeys, targetBytes
+			resp, err := r.Send(ctx, &sub)
+			if err != nil {
+				return false, err
+			}
+			mergeHeader(out, resp)
+			got := &resp.Responses[0]
+			limited := got.Resume != nil
+			mergeResponse(res, got, piece.Op)
+			if ba.MaxKeys > 0 {
+				maxKeys -= int64(len(got.KVs))
+				exhausted = exhausted || maxKeys <= 0
+			}
+			if ba.TargetBytes > 0 {
+				for _, kv := range got.KVs {
+					targetBytes -= int64(len(kv.Key) + len(kv.Value))
+				}
+				exhausted = exhausted || targetBytes <= 0
+			}
+			exhausted = exhausted || limited
+			if exhausted && piece.Op.IsRange() {
+				res.Resume = resumeOf(req, piece, got.Resume)
+			}
+			return !exhausted, nil
+		}
+		if !req.Op.IsRange() {
+			if _, err := send(nil, req); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := r.eachPiece(ctx, req, send); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// resumeOf says what of req is left after piece, of which rest is left.
+func resumeOf(req, piece kvpb.Request, rest *keys.Span) *keys.Span {
+	s := keys.Span{Key: req.Key, EndKey: req.EndKey}
+	switch {
+	case req.Op == kvpb.OpReverseScan && rest != nil:
+		s.EndKey = rest.EndKey
+	case req.Op == kvpb.OpReverseScan:
+		s.EndKey = piece.Key
+	case rest != nil:
+		s.Key = rest.Key
+	default:
+		s.Key = piece.EndKey
+	}
+	if !s.Key.Less(s.EndKey) {
+		return nil
+	}
+	return &s
+}
+
+// sendExport sends an export to the first range it overlaps. A page is of one
+// range; the rest follows as the resume key.
+func (r *Router) sendExport(ctx context.Context, ba *kvpb.BatchRequest) (*kvpb.BatchResponse, error) {
+	if len(ba.Requests) != 1 {
+		return nil, errors.New("an export must be alone in its batch")
+	}
+	req := ba.Requests[0]
+	var out *kvpb.BatchResponse
+	err := r.eachPiece(ctx, req, func(_ *kvpb.RangeDescriptor, piece kvpb.Request) (bool, error) {
+		sub := kvpb.BatchRequest{Header: ba.Header, Requests: []kvpb.Request{piece}}
+		var err error
+		if out, err = r.Send(ctx, &sub); err != nil {
+			return false, err
+		}
+		reply := out.Responses[0].Reply.(*kvpb.ExportReply)
+		if reply.Result.ResumeKey == nil && piece.EndKey.Less(req.EndKey) {
+			reply.Result.ResumeKey = piece.EndKey
+		}
+		return false, nil
+	})
+	return out, err
+}
