@@ -103,11 +103,11 @@ func checkImport(t *testing.T, from, fromLayer string, fromRank int, to string) 
 // that wraps it.
 func TestWrappedDependencies(t *testing.T) {
 	owners := map[string][]string{
-		"gocloud.dev/":                       {"backupccl/extstore"},
-		"github.com/hashicorp/memberlist":    {"gossip"},
-		"github.com/cockroachdb/pebble/v2":   {"kv/storage"},
-		"github.com/jackc/pgproto3/v2":       {"server/pgwire"},
-		"go.etcd.io/raft/v3":                 {"kv/kvserver"},
+		"gocloud.dev/":                                         {"backupccl/extstore"},
+		"github.com/hashicorp/memberlist":                      {"gossip"},
+		"github.com/cockroachdb/pebble/v2":                     {"kv/storage"},
+		"github.com/jackc/pgproto3/v2":                         {"server/pgwire"},
+		"go.etcd.io/raft/v3":                                   {"kv/kvserver"},
 		"github.com/auxten/postgresql-parser/pkg/sql/sem/tree": {"sql", "backupccl", "server/pgwire"},
 	}
 	for _, p := range listPackages(t) {
