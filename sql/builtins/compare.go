@@ -1,0 +1,152 @@
+package builtins
+
+import (
+	"bytes"
+	"cmp"
+	"math"
+	"strings"
+
+	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
+	"github.com/cockroachdb/apd"
+)
+
+// Compare orders two values as PostgreSQL's default operator classes do: NULL
+// after everything, NaN after all numbers, text by bytes, arrays by element and
+// then length, records by column. It returns -1, 0 or 1.
+func Compare(ctx *tree.EvalContext, a, b tree.Datum) int {
+	switch l := a.(type) {
+	case *tree.DInt:
+		if r, ok := b.(*tree.DInt); ok {
+			return cmp.Compare(*l, *r)
+		}
+	case *tree.DString:
+		if r, ok := b.(*tree.DString); ok {
+			return strings.Compare(string(*l), string(*r))
+		}
+	case *tree.DFloat:
+		switch r := b.(type) {
+		case *tree.DFloat:
+			return CompareFloat(float64(*l), float64(*r))
+		case *tree.DInt:
+			return CompareFloat(float64(*l), float64(*r))
+		case *tree.DDecimal:
+			return CompareFloat(float64(*l), decimalToFloat(&r.Decimal))
+		}
+	case *tree.DDecimal:
+		switch r := b.(type) {
+		case *tree.DDecimal:
+			return compareDecimal(&l.Decimal, &r.Decimal)
+		case *tree.DFloat:
+			return CompareFloat(decimalToFloat(&l.Decimal), float64(*r))
+		}
+	case *tree.DTimestamp:
+		if r, ok := b.(*tree.DTimestamp); ok {
+			return l.Time.Compare(r.Time)
+		}
+	case *tree.DTimestampTZ:
+		if r, ok := b.(*tree.DTimestampTZ); ok {
+			return l.Time.Compare(r.Time)
+		}
+	case *tree.DInterval:
+		if r, ok := b.(*tree.DInterval); ok {
+			return compareInterval(l, r)
+		}
+	case *tree.DUuid:
+		if r, ok := b.(*tree.DUuid); ok {
+			return bytes.Compare(l.UUID[:], r.UUID[:])
+		}
+	case *tree.DArray:
+		if r, ok := b.(*tree.DArray); ok {
+			return compareDatums(ctx, l.Array, r.Array)
+		}
+	case *tree.DTuple:
+		if r, ok := b.(*tree.DTuple); ok {
+			return compareDatums(ctx, l.D, r.D)
+		}
+	case *tree.DJSON:
+		if r, ok := b.(*tree.DJSON); ok {
+			if c, err := l.JSON.Compare(r.JSON); err == nil {
+				return c
+			}
+		}
+	}
+	switch {
+	case a == tree.DNull && b == tree.DNull:
+		return 0
+	case a == tree.DNull:
+		return 1
+	case b == tree.DNull:
+		return -1
+	}
+	if f, ok := b.(*tree.DFloat); ok && math.IsNaN(float64(*f)) {
+		return -1 // The parser's own order has NaN first.
+	}
+	return a.Compare(ctx, b)
+}
+
+func compareDatums(ctx *tree.EvalContext, l, r tree.Datums) int {
+	for i := range min(len(l), len(r)) {
+		if c := Compare(ctx, l[i], r[i]); c != 0 {
+			return c
+		}
+	}
+	return cmp.Compare(len(l), len(r))
+}
+
+// CompareFloat orders numbers with NaN equal to itself and above all others.
+func CompareFloat(a, b float64) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	case a == b:
+		return 0
+	case math.IsNaN(a) && math.IsNaN(b):
+		return 0
+	case math.IsNaN(a):
+		return 1
+	}
+	return -1
+}
+
+func compareDecimal(a, b *apd.Decimal) int {
+	if an, bn := a.Form == apd.NaN, b.Form == apd.NaN; an || bn {
+		switch {
+		case an && bn:
+			return 0
+		case an:
+			return 1
+		}
+		return -1
+	}
+	return a.Cmp(b)
+}
+
+func decimalToFloat(d *apd.Decimal) float64 {
+	f, _ := d.Float64() // An error says that f is an infinity: too large.
+	return f
+}
+
+// IntervalMicros is the length by which intervals compare: months count 30
+// days, days 24 hours. hi is days, lo microseconds below a day.
+func IntervalMicros(d *tree.DInterval) (days, micros int64) {
+	const dayMicros = 24 * 60 * 60 * 1_000_000
+	us := d.Duration.Nanos() / 1000
+	days = d.Duration.Months*30 + d.Duration.Days + us/dayMicros
+	micros = us % dayMicros
+	if micros < 0 {
+		micros += dayMicros
+		days--
+	}
+	return days, micros
+}
+
+func compareInterval(a, b *tree.DInterval) int {
+	ad, am := IntervalMicros(a)
+	bd, bm := IntervalMicros(b)
+	if c := cmp.Compare(ad, bd); c != 0 {
+		return c
+	}
+	return cmp.Compare(am, bm)
+}
