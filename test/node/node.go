@@ -1,0 +1,280 @@
+// Package node runs real Holdfast processes for tests, which see them only
+// through SQL, files and signals.
+//
+// Binary builds the program once per test binary; Start runs it on free ports
+// with a directory of its own; Kill, Stop and Restart do what operators and power
+// cuts do. Start reading at Start.
+package node
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sort"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+var built struct {
+	sync.Once
+	path string
+	err  error
+}
+
+// Binary builds the program from this module and returns its path.
+func Binary(t testing.TB) string {
+	t.Helper()
+	built.Do(func() {
+		dir, err := os.MkdirTemp("", "holdfast-bin-")
+		if err != nil {
+			built.err = err
+			return
+		}
+		built.path = filepath.Join(dir, "holdfast")
+		out, err := exec.Command("go", "build", "-o", built.path, "github.com/holdfastdb/holdfast/cmd/holdfast").CombinedOutput()
+		if err != nil {
+			built.err = fmt.Errorf("building: %w\n%s", err, out)
+		}
+	})
+	if built.err != nil {
+		t.Fatal(built.err)
+	}
+	return built.path
+}
+
+// Node is a process that may be killed and started again on the same directory.
+type Node struct {
+	t      testing.TB
+	binary string
+	Store  string
+	Extern string // what nodelocal://1/ means
+	port   int
+	http   int
+	flags  []string
+
+	cmd  *exec.Cmd
+	out  *bytes.Buffer
+	done chan error
+}
+
+// Start runs a node with a fresh store and waits until it answers. It is killed
+// when the test ends.
+func Start(t testing.TB, flags ...string) *Node {
+	t.Helper()
+	dir := t.TempDir()
+	n := &Node{t: t, binary: Binary(t), Store: filepath.Join(dir, "store"), Extern: filepath.Join(dir, "extern"),
+		port: freePort(t), http: freePort(t), flags: flags}
+	t.Cleanup(func() {
+		if n.cmd != nil {
+			n.Kill()
+		}
+		if t.Failed() {
+			t.Logf("node output:\n%s", n.out)
+		}
+	})
+	n.Restart()
+	return n
+}
+
+// Restart starts the process again, on the same store and ports.
+func (n *Node) Restart() {
+	n.t.Helper()
+	if err := n.TryStart(); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// Command returns a command that would start this node.
+func (n *Node) Command() *exec.Cmd {
+	args := append([]string{"start-single-node", "--insecure", "--store=" + n.Store, "--external-io-dir=" + n.Extern,
+		fmt.Sprintf("--listen-addr=127.0.0.1:%d", n.port), fmt.Sprintf("--http-addr=127.0.0.1:%d", n.http)}, n.flags...)
+	return exec.Command(n.binary, args...)
+}
+
+// TryStart is Restart that reports failure.
+func (n *Node) TryStart() error {
+	n.out = &bytes.Buffer{}
+	n.cmd = n.Command()
+	n.cmd.Stdout, n.cmd.Stderr = n.out, n.out
+	if err := n.cmd.Start(); err != nil {
+		return err
+	}
+	n.done = make(chan error, 1)
+	go func(cmd *exec.Cmd, done chan error) { done <- cmd.Wait() }(n.cmd, n.done)
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		conn, err := pgx.Connect(ctx, n.URL("defaultdb"))
+		if err == nil {
+			conn.Close(ctx)
+			cancel()
+			return nil
+		}
+		cancel()
+		select {
+		case err := <-n.done:
+			n.cmd = nil
+			return fmt.Errorf("node ended at start: %v\n%s", err, n.out)
+		default:
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("node does not answer: %w\n%s", err, n.out)
+		}
+	}
+}
+
+// URL returns a connection string.
+func (n *Node) URL(database string) string {
+	return fmt.Sprintf("postgresql://root@127.0.0.1:%d/%s?sslmode=disable", n.port, database)
+}
+
+// HTTP returns the base of the node's HTTP addresses.
+func (n *Node) HTTP() string { return fmt.Sprintf("http://127.0.0.1:%d", n.http) }
+
+// PID returns the process id.
+func (n *Node) PID() int { return n.cmd.Process.Pid }
+
+// Kill ends the process at once, as a power cut does to a process.
+func (n *Node) Kill() {
+	if n.cmd == nil {
+		return
+	}
+	n.cmd.Process.Kill()
+	<-n.done
+	n.cmd = nil
+}
+
+// Stop asks the process to drain and returns its exit code.
+func (n *Node) Stop() int {
+	n.t.Helper()
+	n.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-n.done:
+	case <-time.After(30 * time.Second):
+		n.t.Fatalf("node did not drain within 30 s\n%s", n.out)
+	}
+	code := n.cmd.ProcessState.ExitCode()
+	n.cmd = nil
+	return code
+}
+
+// Conn opens a connection that closes with the test.
+func (n *Node) Conn(database string) *pgx.Conn {
+	n.t.Helper()
+	conn, err := pgx.Connect(context.Background(), n.URL(database))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() { conn.Close(context.Background()) })
+	return conn
+}
+
+// Exec runs statements, each in its own transaction, on a connection of its own.
+func (n *Node) Exec(database string, statements ...string) {
+	n.t.Helper()
+	for _, s := range statements {
+		if err := n.TryExec(database, s); err != nil {
+			n.t.Fatalf("%s: %v", s, err)
+		}
+	}
+}
+
+// TryExec is Exec of one statement that reports failure.
+func (n *Node) TryExec(database, statement string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, n.URL(database))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.Background())
+	_, err = conn.Exec(ctx, statement)
+	return err
+}
+
+// Rows returns the rows of a query as text.
+func (n *Node) Rows(database, query string) [][]string {
+	n.t.Helper()
+	rows, err := n.TryRows(database, query)
+	if err != nil {
+		n.t.Fatalf("%s: %v", query, err)
+	}
+	return rows
+}
+
+// TryRows is Rows that reports failure.
+func (n *Node) TryRows(database, query string) ([][]string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, n.URL(database))
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close(context.Background())
+	res, err := conn.PgConn().Exec(ctx, query).ReadAll()
+	if err != nil {
+		return nil, err
+	}
+	var out [][]string
+	for _, r := range res[len(res)-1].Rows {
+		line := make([]string, len(r))
+		for i, v := range r {
+			line[i] = "NULL"
+			if v != nil {
+				line[i] = string(v)
+			}
+		}
+		out = append(out, line)
+	}
+	return out, nil
+}
+
+// Value returns the first column of the first row.
+func (n *Node) Value(database, query string) string {
+	n.t.Helper()
+	rows := n.Rows(database, query)
+	if len(rows) == 0 || len(rows[0]) == 0 {
+		n.t.Fatalf("%s: no rows", query)
+	}
+	return rows[0][0]
+}
+
+// Content returns one line per table of a database: a hash of its rows, read by
+// plain SELECTs and sorted here. It knows nothing of fingerprints, so it can
+// judge them.
+func (n *Node) Content(database string) map[string]string {
+	n.t.Helper()
+	content := make(map[string]string)
+	for _, table := range n.Rows(database, `SELECT table_schema, table_name FROM information_schema.tables
+		WHERE table_type = 'BASE TABLE' AND table_schema NOT IN ('pg_catalog', 'information_schema', 'crdb_internal', 'pg_extension')`) {
+		name := fmt.Sprintf("%q.%q", table[0], table[1])
+		var lines []string
+		for _, row := range n.Rows(database, "SELECT * FROM "+name) {
+			lines = append(lines, strings.Join(row, "\x00"))
+		}
+		sort.Strings(lines)
+		sum := sha256.Sum256([]byte(strings.Join(lines, "\n")))
+		content[name] = fmt.Sprintf("%d rows, %s", len(lines), hex.EncodeToString(sum[:8]))
+	}
+	return content
+}
+
+func freePort(t testing.TB) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
