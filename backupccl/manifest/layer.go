@@ -1,0 +1,330 @@
+package manifest
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/holdfastdb/holdfast/backupccl/backuppb"
+	"github.com/holdfastdb/holdfast/backupccl/extstore"
+	"github.com/holdfastdb/holdfast/internal/hlc"
+	"github.com/holdfastdb/holdfast/internal/keys"
+	"github.com/holdfastdb/holdfast/internal/pgerr"
+	"github.com/holdfastdb/holdfast/kv/storage"
+)
+
+// Layer is one complete backup as it lies in its stores.
+type Layer struct {
+	Dir      string // relative to the locations
+	Manifest *backuppb.Manifest
+
+	locs Locations
+}
+
+// Open reads the manifest of the layer in dir.
+func Open(ctx context.Context, locs Locations, dir string) (*Layer, error) {
+	m, err := readManifest(ctx, at(locs.Default(), dir))
+	if err != nil {
+		return nil, wrapRead(locs.Default(), fmt.Errorf("%s: %w", dir, err))
+	}
+	return &Layer{Dir: dir, Manifest: m, locs: locs}, nil
+}
+
+func readManifest(ctx context.Context, root extstore.Store) (*backuppb.Manifest, error) {
+	b, err := extstore.ReadAll(ctx, root, manifestName, maxMessageBytes)
+	if errors.Is(err, extstore.ErrNotExist) {
+		return nil, pgerr.Newf(pgerr.UndefinedFile,
+			"could not find BACKUP manifest file in any of the known locations: %s, %s, %s",
+			foreignManifest, manifestName, oldestManifest).
+			WithHint("A directory without a manifest is an incomplete backup. Run SHOW BACKUPS IN to see the complete ones.")
+	}
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(b)
+	want, err := extstore.ReadAll(ctx, root, manifestChecksum, 4)
+	switch {
+	case errors.Is(err, extstore.ErrNotExist):
+		return nil, pgerr.Newf(pgerr.DataCorrupted, "%s is missing", manifestChecksum)
+	case err != nil:
+		return nil, err
+	case !bytes.Equal(want, sum[:4]):
+		// A run that died may have left its checksum; ours then has another name.
+		ok, err := extstore.Exists(ctx, root, manifestChecksum+"-"+hex.EncodeToString(sum[:4]))
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			return nil, errChecksum(manifestName, want, sum[:4])
+		}
+	}
+	m := &backuppb.Manifest{}
+	if err := unseal(manifestName, b, m); err != nil {
+		return nil, err
+	}
+	if m.FormatVersion != FormatVersion {
+		return nil, pgerr.Newf(pgerr.FeatureNotSupported,
+			"the backup has format version %d, this version reads %d", m.FormatVersion, FormatVersion)
+	}
+	return m, checkManifest(m)
+}
+
+// Start is the exclusive start of what the layer covers; zero for a full.
+func (l *Layer) Start() hlc.Timestamp { return Time(l.Manifest.StartTime) }
+
+// End is the inclusive end of what the layer covers.
+func (l *Layer) End() hlc.Timestamp { return Time(l.Manifest.EndTime) }
+
+// IsFull says whether the layer stands alone.
+func (l *Layer) IsFull() bool { return l.Start().IsEmpty() }
+
+// HasHistory says whether the layer holds all revisions of its time.
+func (l *Layer) HasHistory() bool { return l.Manifest.MvccFilter == backuppb.Manifest_ALL }
+
+// IsCluster says whether the layer is a backup of the whole cluster.
+func (l *Layer) IsCluster() bool {
+	return l.Manifest.DescriptorCoverage == backuppb.Manifest_ALL_DESCRIPTORS
+}
+
+// Covers says whether sp lies within the layer's spans.
+func (l *Layer) Covers(sp keys.Span) bool { return containedIn(sp, l.Manifest.Spans) }
+
+// Introduces says whether the layer has sp from the beginning of time, so that
+// older layers must not be used for it.
+func (l *Layer) Introduces(sp keys.Span) bool {
+	return l.IsFull() || containedIn(sp, l.Manifest.IntroducedSpans)
+}
+
+func containedIn(sp keys.Span, spans []*backuppb.Span) bool {
+	for _, s := range spans {
+		if Span(s).ContainsSpan(sp) {
+			return true
+		}
+	}
+	return false
+}
+
+// Part is the share of one locality and the store it was found in.
+type Part struct {
+	Manifest *backuppb.PartManifest
+	Store    extstore.Store // at the layer's directory
+	name     string
+}
+
+// Parts finds and checks the part manifests. Parts may have been moved to
+// another of the given stores.
+func (l *Layer) Parts(ctx context.Context) ([]Part, error) {
+	parts := make([]Part, 0, len(l.Manifest.Parts))
+	for i, p := range l.Manifest.Parts {
+		part, err := l.findPart(ctx, i, p)
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, part)
+	}
+	return parts, nil
+}
+
+func (l *Layer) findPart(ctx context.Context, i int, p *backuppb.Part) (Part, error) {
+	// The i-th store is the likeliest.
+	order := make([]int, 0, len(l.locs))
+	if i < len(l.locs) {
+		order = append(order, i)
+	}
+	for j := range l.locs {
+		if j != i {
+			order = append(order, j)
+		}
+	}
+	for _, j := range order {
+		s := at(l.locs[j].Store, l.Dir)
+		b, err := extstore.ReadAll(ctx, s, p.Name, maxMessageBytes)
+		if errors.Is(err, extstore.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return Part{}, wrapRead(s, err)
+		}
+		pm := &backuppb.PartManifest{}
+		if err := checkSHA256(p.Name, p.Sha256, b); err != nil {
+			// Its own words first: a part of another backup says so.
+			if unseal(p.Name, b, pm) == nil && !bytes.Equal(pm.BackupId, l.Manifest.Id) {
+				return Part{}, pgerr.Newf(pgerr.DataCorrupted,
+					"expected backup part to have backup ID %s, found %s", fmtID(l.Manifest.Id), fmtID(pm.BackupId))
+			}
+			return Part{}, wrapRead(s, err)
+		}
+		if err := unseal(p.Name, b, pm); err != nil {
+			return Part{}, wrapRead(s, err)
+		}
+		return Part{Manifest: pm, Store: s, name: p.Name}, nil
+	}
+	return Part{}, pgerr.Newf(pgerr.UndefinedFile, "expected manifest %s not found in backup locations", p.Name)
+}
+
+// DataFile is a data file and the store that holds it.
+type DataFile struct {
+	*backuppb.File
+	Store extstore.Store // at the layer's directory
+	Layer *Layer
+}
+
+// Read fetches the whole file and checks it against its SHA-256.
+func (f *DataFile) Read(ctx context.Context) ([]byte, error) {
+	r, err := f.Store.Open(ctx, f.Path, 0, -1)
+	if err != nil {
+		return nil, wrapRead(f.Store, fmt.Errorf("%s/%s: %w", f.Layer.Dir, f.Path, err))
+	}
+	defer r.Close()
+	b := make([]byte, f.BackingFileSize)
+	if _, err := io.ReadFull(r, b); err != nil {
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			err = pgerr.Newf(pgerr.DataCorrupted, "file is shorter than its %d bytes", f.BackingFileSize)
+		}
+		return nil, wrapRead(f.Store, fmt.Errorf("%s/%s: %w", f.Layer.Dir, f.Path, err))
+	}
+	if n, _ := r.Read(make([]byte, 1)); n > 0 {
+		return nil, wrapRead(f.Store, pgerr.Newf(pgerr.DataCorrupted,
+			"%s/%s: file is longer than its %d bytes", f.Layer.Dir, f.Path, f.BackingFileSize))
+	}
+	if err := checkSHA256(f.name(), f.Sha256, b); err != nil {
+		return nil, wrapRead(f.Store, err)
+	}
+	return b, nil
+}
+
+func (f *DataFile) name() string { return f.Layer.Dir + "/" + f.Path }
+
+// Files calls fn with every data file of the layer, part by part, in the order
+// of spans within a part.
+func (l *Layer) Files(ctx context.Context, fn func(*DataFile) error) error {
+	parts, err := l.Parts(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range parts {
+		list, err := readList(ctx, p.Store, p.Manifest.FileList, p.Manifest.FileListSha256)
+		if err != nil {
+			return err
+		}
+		var n int64
+		err = storage.ReadList(ctx, list, keys.Span{}, func(_ keys.Key, v []byte) error {
+			f := &backuppb.File{}
+			if err := proto.Unmarshal(v, f); err != nil {
+				return pgerr.Newf(pgerr.DataCorrupted, "%s is damaged: %w", p.Manifest.FileList, err)
+			}
+			n++
+			return fn(&DataFile{File: f, Store: p.Store, Layer: l})
+		})
+		if err != nil {
+			return err
+		}
+		if n != p.Manifest.Files {
+			return pgerr.Newf(pgerr.DataCorrupted, "%s lists %d files, %s counts %d", p.Manifest.FileList, n, p.name, p.Manifest.Files)
+		}
+	}
+	return nil
+}
+
+func readList(ctx context.Context, s extstore.Store, name string, sum []byte) ([]byte, error) {
+	b, err := extstore.ReadAll(ctx, s, name, maxMessageBytes)
+	if err == nil {
+		err = checkSHA256(name, sum, b)
+	}
+	return b, wrapRead(s, err)
+}
+
+// Descriptors calls fn with the schema objects at the layer's end, by id.
+func (l *Layer) Descriptors(ctx context.Context, fn func(*backuppb.DescriptorEntry) error) error {
+	return l.readDescriptors(ctx, keys.Prefix(descriptorKeyPrefix), fn)
+}
+
+// DescriptorChanges calls fn with the schema changes within the layer, by id and
+// time; a layer without history has none.
+func (l *Layer) DescriptorChanges(ctx context.Context, fn func(*backuppb.DescriptorEntry) error) error {
+	return l.readDescriptors(ctx, keys.Prefix(changeKeyPrefix), fn)
+}
+
+func (l *Layer) readDescriptors(ctx context.Context, sp keys.Span, fn func(*backuppb.DescriptorEntry) error) error {
+	list, err := readList(ctx, at(l.locs.Default(), l.Dir), l.Manifest.DescriptorList, l.Manifest.DescriptorListSha256)
+	if err != nil {
+		return err
+	}
+	return storage.ReadList(ctx, list, sp, func(_ keys.Key, v []byte) error {
+		e := &backuppb.DescriptorEntry{}
+		if err := proto.Unmarshal(v, e); err != nil {
+			return pgerr.Newf(pgerr.DataCorrupted, "%s is damaged: %w", l.Manifest.DescriptorList, err)
+		}
+		return fn(e)
+	})
+}
+
+// DescriptorsAt returns the schema objects as they were at t, which lies within
+// the layer. Entries of dropped objects are left out.
+func (l *Layer) DescriptorsAt(ctx context.Context, t hlc.Timestamp) ([]*backuppb.DescriptorEntry, error) {
+	byID := map[uint32]*backuppb.DescriptorEntry{}
+	var order []uint32
+	take := func(e *backuppb.DescriptorEntry) error {
+		if _, ok := byID[e.Id]; !ok {
+			order = append(order, e.Id)
+		}
+		byID[e.Id] = e
+		return nil
+	}
+	var err error
+	if t == l.End() {
+		err = l.Descriptors(ctx, take)
+	} else {
+		err = l.DescriptorChanges(ctx, func(e *backuppb.DescriptorEntry) error {
+			if Time(e.Time).LessEq(t) {
+				return take(e) // Changes come by time: the last one stays.
+			}
+			return nil
+		})
+	}
+	if err != nil {
+		return nil, err
+	}
+	var out []*backuppb.DescriptorEntry
+	for _, id := range order {
+		if len(byID[id].Desc) > 0 {
+			out = append(out, byID[id])
+		}
+	}
+	return out, nil
+}
+
+// Statistics returns the table statistics of the layer.
+func (l *Layer) Statistics(ctx context.Context) (*backuppb.TableStatistics, error) {
+	st := &backuppb.TableStatistics{}
+	if l.Manifest.StatisticsFile == "" {
+		return st, nil
+	}
+	b, err := readList(ctx, at(l.locs.Default(), l.Dir), l.Manifest.StatisticsFile, l.Manifest.StatisticsSha256)
+	if err != nil {
+		return nil, err
+	}
+	return st, unseal(l.Manifest.StatisticsFile, b, st)
+}
+
+// MetadataFiles returns the names of the files in the default store that the
+// layer needs besides its manifest and data.
+func (l *Layer) MetadataFiles() []string {
+	names := []string{manifestName, manifestChecksum, l.Manifest.DescriptorList}
+	if l.Manifest.StatisticsFile != "" {
+		names = append(names, l.Manifest.StatisticsFile)
+	}
+	return names
+}
+
+// Root returns the default store at the layer's directory.
+func (l *Layer) Root() extstore.Store { return at(l.locs.Default(), l.Dir) }
+
+// Locations returns where the layer was opened.
+func (l *Layer) Locations() Locations { return l.locs }
