@@ -2,11 +2,14 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"io"
 
 	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/keys"
 )
+
+var errTODO = errors.New("not yet")
 
 // ExportOptions says what MVCCExport reads.
 type ExportOptions struct {

@@ -89,8 +89,9 @@ func (r *ReadOnly) Close() error { return r.v.close() }
 type Batch struct {
 	eng *Engine
 	b   *pebble.Batch
-	v   *view // nil for a batch that is only written
-	key []byte
+	v   *view  // nil for a batch that is only written
+	key []byte // an engine key under construction
+	val []byte // a lock record under construction
 }
 
 // Get implements Reader.
