@@ -80,6 +80,7 @@ type Engine struct {
 	log       *slog.Logger
 	rangeKeys rangeKeySpans
 	ingestSeq atomic.Uint64 // names staged files
+	space     spaceGuard
 	closed    atomic.Bool
 }
 

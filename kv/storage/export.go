@@ -1,15 +1,16 @@
 package storage
 
 import (
+	"bytes"
 	"context"
-	"errors"
+	"fmt"
 	"io"
+
+	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/keys"
 )
-
-var errTODO = errors.New("not yet")
 
 // ExportOptions says what MVCCExport reads.
 type ExportOptions struct {
@@ -19,49 +20,24 @@ type ExportOptions struct {
 	// ResumeTS continues inside the history of Span.Key: only versions older
 	// than it are exported of that key. Zero: all.
 	ResumeTS hlc.Timestamp
+	// ResumeMidRow says that the page before ended inside the row of Span.Key,
+	// which therefore was counted there.
+	ResumeMidRow bool
 	// AllRevisions exports every version and range tombstone in (StartTime,
-	// EndTime]; otherwise only the newest of each key, and tombstones only if
-	// StartTime is not zero.
+	// EndTime]; otherwise only the newest of each key is.
 	AllRevisions bool
+	// Tombstones exports tombstones although StartTime is zero and AllRevisions
+	// is off, for a span that must hide what earlier layers have of it.
+	Tombstones bool
 	// TargetBytes ends the page at the first row boundary at which keys and
 	// values reach it. 0: no limit.
 	TargetBytes int64
-	// MaxBytes is the hard limit: a single row that exceeds it is cut between
-	// versions. 0: no limit.
+	// MaxBytes is the hard limit: only a row that would exceed it is cut.
+	// 0: no limit.
 	MaxBytes int64
 	// MaxLocks bounds the locks in a LockConflictError; 0: 100.
-	MaxLocks int
-}
-
-// Fingerprint is a sum of 128-bit hashes: equal for equal sets of pairs in any
-// order, and the sum over parts is the sum of the whole.
-type Fingerprint struct {
-	Hi, Lo uint64
-}
-
-// IndexID names an index.
-type IndexID struct {
-	TableID, IndexID uint32
-}
-
-// IndexSummary counts what was exported of one index.
-type IndexSummary struct {
-	Rows             int64 // distinct row prefixes with at least one live exported pair, counted within one file
-	KVs              int64 // point versions, tombstones included
-	Tombstones       int64 // point tombstones among them
-	RangeTombstones  int64
-	KeyBytes         int64 // keys without version
-	ValueBytes       int64
-	Fingerprint      Fingerprint // without timestamps
-	TimedFingerprint Fingerprint // with timestamps
-}
-
-// ExportSummary says what a page holds.
-type ExportSummary struct {
-	Indexes   map[IndexID]*IndexSummary
-	DataBytes int64 // keys and values
-	// Span actually covered: from the request's start to the resume key.
-	Span keys.Span
+	MaxLocks    int
+	Compression Compression
 }
 
 // ExportResult is the outcome of one page.
@@ -71,15 +47,379 @@ type ExportResult struct {
 	ResumeKey keys.Key
 	// ResumeTS is set if the page ends inside the history of ResumeKey.
 	ResumeTS hlc.Timestamp
-	// MidRow says that the page ends inside a row.
+	// MidRow says that the page ends inside a row; its pieces belong together.
 	MidRow bool
 	// Empty says that nothing was found; nothing was written then.
 	Empty bool
+	// FileBytes is what was written.
+	FileBytes int64
 }
 
-// MVCCExport writes one page of the span's history to w as an sstable. It
-// reports every lock ≤ EndTime as a LockConflictError. Values are written with
-// checksum 0 and without extended header.
-func MVCCExport(ctx context.Context, r Reader, opts ExportOptions, w io.Writer) (ExportResult, error) {
-	return ExportResult{}, errTODO
+// MVCCExport writes one page of a span's history to w as an sstable; with a nil
+// w it only counts. Values are written with checksum 0 and without extended
+// header.
+//
+// A lock ≤ EndTime in the page is a LockConflictError, never skipped. On error
+// what was written to w is to be thrown away.
+func MVCCExport(ctx context.Context, r Reader, opts ExportOptions, w io.Writer) (_ ExportResult, err error) {
+	if !opts.StartTime.Less(opts.EndTime) {
+		return ExportResult{}, fmt.Errorf("export interval (%s, %s] is empty", opts.StartTime, opts.EndTime)
+	}
+	if opts.MaxLocks == 0 {
+		opts.MaxLocks = defaultMaxLocks
+	}
+	v := r.pin()
+	defer func() {
+		if uerr := v.unpin(); err == nil {
+			err = uerr
+		}
+	}()
+	x := exporter{ctx: ctx, opts: opts, start: opts.Span.Key, end: opts.Span.End(),
+		sum: NewSummarizer(opts.AllRevisions || !opts.StartTime.IsEmpty())}
+	if err := x.open(v); err != nil {
+		return ExportResult{}, err
+	}
+	defer func() {
+		if cerr := x.it.Close(); err == nil {
+			err = markEngineError(cerr)
+		}
+		if x.w != nil {
+			x.w.Abort()
+		}
+	}()
+	if w != nil {
+		x.out = w
+	}
+	if err := x.run(); err != nil {
+		return ExportResult{}, err
+	}
+	return x.finish()
+}
+
+// exporter is one run of MVCCExport.
+type exporter struct {
+	ctx        context.Context
+	opts       ExportOptions
+	start, end keys.Key
+	it         *pebble.Iterator
+	ranged     bool
+	locks      lockCursor
+	sum        *Summarizer
+	out        io.Writer
+	w          *SSTWriter // nil until there is something to write
+
+	stack   []hlc.Timestamp  // range tombstones over the position
+	ranges  []rangeTombstone // those to be exported
+	lastKey keys.Key         // of the last version exported
+	lastTS  hlc.Timestamp
+	bytes   int64
+	scratch []byte
+	keyBuf  []byte // the key at the iterator, with sentinel
+	seekBuf []byte
+	res     ExportResult
+	visited int
+}
+
+// open opens the iterators. The block filter leaves out only blocks without any
+// version in (StartTime, EndTime]: whatever else the iterator shows is checked
+// version by version, so the filter decides about speed alone. Locks and range
+// tombstones are read without it.
+func (x *exporter) open(v *view) error {
+	if err := x.locks.init(v, x.start, x.end, false, nil); err != nil {
+		return err
+	}
+	o := pebble.IterOptions{
+		KeyTypes:   pebble.IterKeyTypePointsOnly,
+		LowerBound: EncodeMVCCKey(x.start, zeroTS),
+		UpperBound: EncodeMVCCKey(x.end, zeroTS),
+	}
+	if v.eng.rangeKeys.overlap(x.start, x.end) {
+		o.KeyTypes, x.ranged = pebble.IterKeyTypePointsAndRanges, true
+	}
+	if !x.opts.StartTime.IsEmpty() {
+		o.PointKeyFilters = timeFilter(x.opts.StartTime, x.opts.EndTime)
+	}
+	var err error
+	x.it, err = v.open(&o)
+	return err
+}
+
+// wantTombstones says whether a deleted key must be mentioned.
+func (x *exporter) wantTombstones() bool {
+	return x.opts.AllRevisions || x.opts.Tombstones || !x.opts.StartTime.IsEmpty()
+}
+
+// run visits the versions until the page is full or the span ends.
+func (x *exporter) run() error {
+	if x.opts.ResumeMidRow || !x.opts.ResumeTS.IsEmpty() {
+		x.sum.startInRow(x.start)
+	}
+	ok := x.it.First()
+	for ok {
+		if x.visited++; x.visited%1024 == 0 {
+			if err := x.ctx.Err(); err != nil {
+				return err
+			}
+		}
+		if x.ranged {
+			hasPoint, hasRange := x.it.HasPointAndRange()
+			if err := x.loadRanges(hasRange); err != nil {
+				return err
+			}
+			if !hasPoint {
+				ok = x.it.Next()
+				continue
+			}
+		}
+		ek := x.it.Key()
+		n := int(ek[len(ek)-1])
+		if n == 0 || n == suffixLenLock || n >= len(ek) {
+			ok = x.it.Next()
+			continue
+		}
+		prefix := ek[:len(ek)-n]
+		key := keys.Key(prefix[: len(prefix)-1 : len(prefix)-1])
+		newKey := !bytes.Equal(prefix, x.keyBuf)
+		if newKey {
+			x.keyBuf = append(x.keyBuf[:0], prefix...)
+			if err := x.checkLocks(key, true); err != nil {
+				return err
+			}
+		}
+		ts, err := fastTimestamp(ek, n)
+		if err != nil {
+			return err
+		}
+		switch {
+		case x.opts.EndTime.Less(ts):
+			ok, err = x.skipTo(x.opts.EndTime)
+		case ts.LessEq(x.opts.StartTime):
+			ok = x.it.NextPrefix()
+		case x.resumeSkips(key, ts):
+			ok = x.it.Next()
+		default:
+			var full bool
+			if full, err = x.version(key, ek, ts); full {
+				return x.checkLocks(x.res.ResumeKey, false)
+			}
+			if x.opts.AllRevisions {
+				ok = x.it.Next()
+			} else {
+				ok = x.it.NextPrefix()
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := x.it.Error(); err != nil {
+		return markEngineError(err)
+	}
+	return x.checkLocks(x.end, false)
+}
+
+// resumeSkips says whether the page before had the version already.
+func (x *exporter) resumeSkips(key keys.Key, ts hlc.Timestamp) bool {
+	return !x.opts.ResumeTS.IsEmpty() && x.opts.ResumeTS.LessEq(ts) && key.Equal(x.start)
+}
+
+// skipTo moves from a version above ts to the next one that is not, of this key
+// or another.
+func (x *exporter) skipTo(ts hlc.Timestamp) (bool, error) {
+	for i := 0; i < nextsBeforeSeek; i++ {
+		if !x.it.Next() {
+			return false, nil
+		}
+		ek := x.it.Key()
+		n := int(ek[len(ek)-1])
+		if n == 0 || x.ranged || !bytes.Equal(ek[:len(ek)-n], x.keyBuf) {
+			return true, nil
+		}
+		t, err := fastTimestamp(ek, n)
+		if err != nil {
+			return false, err
+		}
+		if t.LessEq(ts) {
+			return true, nil
+		}
+	}
+	x.seekBuf = appendTimestampSuffix(append(x.seekBuf[:0], x.keyBuf...), ts)
+	return x.it.SeekGE(x.seekBuf), nil
+}
+
+// version exports the version of key at the iterator if it is wanted. full says
+// that the page ended before it.
+func (x *exporter) version(key keys.Key, ek []byte, ts hlc.Timestamp) (full bool, err error) {
+	if !x.opts.AllRevisions && x.ranged && x.hidden(ts) {
+		// The range tombstone itself, or nothing, is exported.
+		return false, nil
+	}
+	raw, err := x.it.ValueAndErr()
+	if err != nil {
+		return false, markEngineError(err)
+	}
+	simple, err := splitValue(raw)
+	if err != nil {
+		return false, fmt.Errorf("%s@%s: %w", keys.Pretty(key), ts, err)
+	}
+	if len(simple) == 0 && !x.wantTombstones() {
+		return false, nil
+	}
+	size := int64(len(ek) + len(simple))
+	if x.bytes > 0 && x.pageFull(key, size) {
+		return true, nil
+	}
+	x.bytes += size
+	x.lastKey, x.lastTS = append(x.lastKey[:0], key...), ts
+	x.scratch = append(x.scratch[:0], simple...)
+	if len(simple) > 0 {
+		clear(x.scratch[:valueChecksumLen])
+	}
+	x.sum.Add(key, x.scratch, ts)
+	if x.out == nil {
+		return false, nil
+	}
+	return false, x.writer().putRaw(ek, x.scratch)
+}
+
+// writer opens the output at the first thing to be written.
+func (x *exporter) writer() *SSTWriter {
+	if x.w == nil {
+		x.w = NewSSTWriter(x.out, x.opts.Compression)
+	}
+	return x.w
+}
+
+// pageFull says whether the page ends before a version of key of the given size
+// and sets where the next page begins.
+func (x *exporter) pageFull(key keys.Key, size int64) bool {
+	overTarget := x.opts.TargetBytes > 0 && x.bytes >= x.opts.TargetBytes
+	overMax := x.opts.MaxBytes > 0 && x.bytes+size > x.opts.MaxBytes
+	if !overTarget && !overMax {
+		return false
+	}
+	row := keys.RowPrefix(key)
+	if !row.Equal(keys.RowPrefix(x.lastKey)) {
+		if !x.lastKey.Less(row) {
+			row = key // Not a key of ours, whose rows are prefix-free.
+		}
+		x.res.ResumeKey = row.Clone()
+		return true
+	}
+	if !overMax {
+		return false
+	}
+	x.res.MidRow = true
+	x.res.ResumeKey = key.Clone()
+	if key.Equal(x.lastKey) {
+		x.res.ResumeTS = x.lastTS
+	}
+	return true
+}
+
+// loadRanges keeps the range tombstones of a new position and notes which of
+// them are to be exported.
+func (x *exporter) loadRanges(hasRange bool) error {
+	if !x.it.RangeKeyChanged() {
+		return nil
+	}
+	x.stack = x.stack[:0]
+	if !hasRange {
+		return nil
+	}
+	from, to, err := rangeKeyBounds(x.it)
+	if err != nil {
+		return err
+	}
+	var newest hlc.Timestamp
+	for _, rk := range x.it.RangeKeys() {
+		ts, err := decodeTimestampSuffix(rk.Suffix)
+		if err != nil {
+			return corruptionf("range key: %v", err)
+		}
+		x.stack = append(x.stack, ts)
+		if !x.opts.StartTime.Less(ts) || x.opts.EndTime.Less(ts) {
+			continue
+		}
+		newest.Forward(ts)
+		if x.opts.AllRevisions {
+			x.ranges = append(x.ranges, rangeTombstone{Span: keys.Span{Key: from.Clone(), EndKey: to.Clone()}, Timestamp: ts})
+		}
+	}
+	if !x.opts.AllRevisions && x.wantTombstones() && !newest.IsEmpty() {
+		x.ranges = append(x.ranges, rangeTombstone{Span: keys.Span{Key: from.Clone(), EndKey: to.Clone()}, Timestamp: newest})
+	}
+	return nil
+}
+
+// hidden says whether a range tombstone ≤ EndTime hides a version at ts.
+func (x *exporter) hidden(ts hlc.Timestamp) bool {
+	for _, t := range x.stack {
+		if ts.LessEq(t) && t.LessEq(x.opts.EndTime) {
+			return true
+		}
+	}
+	return false
+}
+
+// checkLocks passes the locks before key (and on it) and fails if one is within
+// the export's time.
+func (x *exporter) checkLocks(key keys.Key, on bool) error {
+	var found []Lock
+	for visited := 0; x.locks.valid; visited++ {
+		c := x.locks.key.Compare(key)
+		past := c > 0 || (c == 0 && !on)
+		if past && (len(found) == 0 || len(found) >= x.opts.MaxLocks || visited > 10*x.opts.MaxLocks) {
+			break
+		}
+		rec, err := x.locks.record()
+		if err != nil {
+			return err
+		}
+		if rec.WriteTimestamp.LessEq(x.opts.EndTime) && len(found) < x.opts.MaxLocks {
+			found = append(found, rec.asLock(x.locks.key, LockIntent))
+		}
+		if err := x.locks.advance(); err != nil {
+			return err
+		}
+	}
+	if len(found) > 0 {
+		return &LockConflictError{Locks: found}
+	}
+	return nil
+}
+
+// finish writes the range tombstones and completes the page.
+func (x *exporter) finish() (ExportResult, error) {
+	end := x.end
+	if x.res.ResumeKey != nil {
+		end = x.res.ResumeKey
+	}
+	for _, rt := range x.ranges {
+		if end.Less(rt.Span.EndKey) {
+			rt.Span.EndKey = end
+		}
+		if !rt.Span.Key.Less(rt.Span.EndKey) {
+			continue
+		}
+		x.sum.AddRangeTombstone(rt.Span, rt.Timestamp)
+		if x.out == nil {
+			continue
+		}
+		if err := x.writer().PutRangeTombstone(rt.Span, rt.Timestamp); err != nil {
+			return ExportResult{}, err
+		}
+	}
+	x.res.Summary = x.sum.Summary()
+	x.res.Empty = len(x.res.Summary.Indexes) == 0
+	if x.w != nil {
+		w := x.w
+		x.w = nil
+		n, err := w.Finish()
+		if err != nil {
+			return ExportResult{}, err
+		}
+		x.res.FileBytes = n
+	}
+	return x.res, nil
 }

@@ -1,7 +1,14 @@
 package storage
 
 import (
+	"bytes"
 	"context"
+	"fmt"
+	"path/filepath"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/keys"
@@ -11,17 +18,239 @@ import (
 type IngestOptions struct {
 	// Span must contain every key of the file.
 	Span keys.Span
-	// Timestamp is given to every version in place of the file's own; the file
-	// must have at most one version per key. Zero keeps the file's timestamps
-	// (tests, and replicas that repeat a decision made elsewhere).
+	// Timestamp is given to every version; the file's own must all be
+	// PlaceholderTimestamp. Zero keeps the file's timestamps (tests, and
+	// replicas that repeat a decision made elsewhere).
 	Timestamp hlc.Timestamp
-	// DisallowConflicts refuses the file if the span holds a lock or a version
-	// ≥ Timestamp of one of its keys.
-	DisallowConflicts bool
+	// RequireEmpty refuses a span that holds any version or range tombstone.
+	RequireEmpty bool
+	// DisallowShadowing refuses a file with a key that is live in the store.
+	DisallowShadowing bool
 }
 
-// IngestSST adds an sstable (as made by SSTWriter) to the store. When it
-// returns nil the file is durable and visible at once; on error nothing is.
-func (e *Engine) IngestSST(ctx context.Context, sst []byte, opts IngestOptions) (Stats, error) {
-	return Stats{}, errTODO
+// IngestResult is what an ingested file added.
+type IngestResult struct {
+	Stats Stats
+	Keys  int64
+	// First and Last are the file's outermost keys.
+	First, Last keys.Key
+}
+
+// ShadowingError says that a file to be ingested has a key that is live in the
+// store already.
+type ShadowingError struct {
+	Key    keys.Key
+	Actual []byte
+}
+
+func (e *ShadowingError) Error() string {
+	return fmt.Sprintf("ingested file would shadow the live key %s", keys.Pretty(e.Key))
+}
+
+// NotEmptyError says that a span that must be empty for an ingestion is not.
+type NotEmptyError struct {
+	Key keys.Key
+}
+
+func (e *NotEmptyError) Error() string {
+	return fmt.Sprintf("span to be filled is not empty: it holds %s", keys.Pretty(e.Key))
+}
+
+// IngestSST adds an sstable to the store. When it returns nil the file is
+// durable and all of it is visible; on error nothing is. It checks that the file
+// has one version per key within opts.Span, and that the span has no lock and,
+// for those keys, no version at or above the timestamp.
+//
+// Errors: LockConflictError, WriteTooOldError, NotEmptyError, ShadowingError,
+// ErrCorrupt, ErrDiskFull.
+func (e *Engine) IngestSST(ctx context.Context, sst []byte, opts IngestOptions) (IngestResult, error) {
+	res, err := e.ingest(ctx, sst, opts)
+	if err != nil {
+		return IngestResult{}, fmt.Errorf("ingesting %d bytes into %s: %w", len(sst), opts.Span, markEngineError(err))
+	}
+	return res, nil
+}
+
+func (e *Engine) ingest(ctx context.Context, sst []byte, opts IngestOptions) (IngestResult, error) {
+	res, err := e.checkIngest(ctx, sst, opts)
+	if err != nil {
+		return IngestResult{}, err
+	}
+	if err := e.SpaceFor(int64(len(sst))); err != nil {
+		return IngestResult{}, err
+	}
+	if !opts.Timestamp.IsEmpty() {
+		if sst, err = stampSST(sst, opts.Timestamp); err != nil {
+			return IngestResult{}, err
+		}
+	}
+	path, err := e.stage(sst)
+	if err != nil {
+		return IngestResult{}, err
+	}
+	if err := e.db.Ingest(ctx, []string{path}); err != nil {
+		_ = e.fs.Remove(path)
+		return IngestResult{}, err
+	}
+	return res, nil
+}
+
+// stampSST replaces the placeholder timestamp of every version.
+func stampSST(sst []byte, ts hlc.Timestamp) ([]byte, error) {
+	var buf SSTBuffer
+	buf.Grow(len(sst) + len(sst)/16 + 1024)
+	from := appendTimestampSuffix(nil, PlaceholderTimestamp)
+	to := appendTimestampSuffix(nil, ts)
+	wo := sstWriterOptions(CompressFast, blockBytes, false)
+	_, _, err := sstable.RewriteKeySuffixesAndReturnFormat(sst, externalOptions().MakeReaderOptions(),
+		&sstOutput{w: &buf}, wo, from, to, 1)
+	if err != nil {
+		return nil, fmt.Errorf("giving an sstable its timestamp: %w", err)
+	}
+	return buf.Bytes(), nil
+}
+
+// stage writes a file beside the store, durably.
+func (e *Engine) stage(sst []byte) (path string, err error) {
+	path = filepath.Join(e.stagingDir(), fmt.Sprintf("%s%d.sst", stagedPrefix, e.ingestSeq.Add(1)))
+	f, err := e.fs.Create(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return "", err
+	}
+	defer func() {
+		if err != nil {
+			_ = e.fs.Remove(path)
+		}
+	}()
+	if _, err := f.Write(sst); err != nil {
+		_ = f.Close()
+		return "", err
+	}
+	if err := f.Sync(); err != nil {
+		_ = f.Close()
+		return "", err
+	}
+	return path, f.Close()
+}
+
+// checkIngest reads the whole file, counts it and looks for conflicts in the
+// store.
+func (e *Engine) checkIngest(ctx context.Context, sst []byte, opts IngestOptions) (IngestResult, error) {
+	locks, _, err := ScanLocks(ctx, e, opts.Span.Key, opts.Span.End(), defaultMaxLocks)
+	if err != nil {
+		return IngestResult{}, err
+	}
+	if len(locks) > 0 {
+		return IngestResult{}, &LockConflictError{Locks: locks}
+	}
+	empty, err := e.spanIsEmpty(opts)
+	if err != nil {
+		return IngestResult{}, err
+	}
+	var v *view
+	var point *pebble.Iterator
+	if !empty {
+		v = e.pin()
+		defer func() { _ = v.unpin() }()
+		if point, err = v.pointIter(); err != nil {
+			return IngestResult{}, err
+		}
+	}
+	var res IngestResult
+	err = VisitSST(ctx, NewMemSST(sst), keys.MinKey, nil, SSTVisitor{
+		Version: func(k MVCCKey, value []byte) error {
+			switch {
+			case !opts.Span.Contains(k.Key):
+				return fmt.Errorf("key %s is outside of the span", keys.Pretty(k.Key))
+			case k.Timestamp.IsEmpty():
+				return fmt.Errorf("key %s has no version", keys.Pretty(k.Key))
+			case !opts.Timestamp.IsEmpty() && k.Timestamp != PlaceholderTimestamp:
+				return fmt.Errorf("version %s does not have the placeholder timestamp", k)
+			}
+			newest := res.Keys == 0 || !bytes.Equal(k.Key, res.Last)
+			if res.Keys == 0 {
+				res.First = k.Key.Clone()
+			}
+			ts := opts.Timestamp
+			if ts.IsEmpty() {
+				ts = k.Timestamp
+			}
+			if v != nil && newest {
+				if err := e.checkShadow(v, point, k.Key, ts, opts, &res.Stats); err != nil {
+					return err
+				}
+			}
+			res.Keys++
+			res.Last = append(res.Last[:0], k.Key...)
+			res.Stats.addVersion(k.Key, ts, value)
+			if newest {
+				res.Stats.addLive(k.Key, value)
+			}
+			return nil
+		},
+		RangeTombstone: func(span keys.Span, ts hlc.Timestamp) error {
+			if !opts.Timestamp.IsEmpty() {
+				return fmt.Errorf("range tombstone %s@%s in a file to be given a timestamp", span, ts)
+			}
+			if !opts.Span.ContainsSpan(span) {
+				return fmt.Errorf("range tombstone %s is outside of the span", span)
+			}
+			e.rangeKeys.add(span.Key, span.EndKey)
+			res.Stats.RangeKeys++
+			res.Stats.Estimates = true
+			return nil
+		},
+	})
+	return res, err
+}
+
+// spanIsEmpty says whether the span holds nothing at all.
+func (e *Engine) spanIsEmpty(opts IngestOptions) (empty bool, err error) {
+	it, err := e.db.NewIter(&pebble.IterOptions{
+		KeyTypes:   pebble.IterKeyTypePointsAndRanges,
+		LowerBound: EncodeMVCCKey(opts.Span.Key, zeroTS),
+		UpperBound: EncodeMVCCKey(opts.Span.End(), zeroTS),
+	})
+	if err != nil {
+		return false, err
+	}
+	defer func() {
+		if cerr := it.Close(); err == nil {
+			err = cerr
+		}
+	}()
+	if !it.First() {
+		return true, it.Error()
+	}
+	if opts.RequireEmpty {
+		key, _, err := splitEngineKey(it.Key())
+		if err != nil {
+			return false, err
+		}
+		return false, &NotEmptyError{Key: key.Clone()}
+	}
+	return false, nil
+}
+
+// checkShadow compares a key of the file with what the store has of it.
+func (e *Engine) checkShadow(v *view, point *pebble.Iterator, key keys.Key, ts hlc.Timestamp, opts IngestOptions, stats *Stats) error {
+	have, err := v.versionAt(point, key, hlc.MaxTimestamp, hlc.MaxTimestamp)
+	if err != nil || !have.found() {
+		return err
+	}
+	if ts.LessEq(have.ts) {
+		return &WriteTooOldError{Key: key.Clone(), Timestamp: ts, ActualTimestamp: have.ts.Next()}
+	}
+	simple, err := splitValue(have.raw)
+	if err != nil {
+		return err
+	}
+	if len(simple) == 0 {
+		return nil
+	}
+	if opts.DisallowShadowing {
+		return &ShadowingError{Key: key.Clone(), Actual: bytes.Clone(simple)}
+	}
+	stats.subLive(key, have.raw)
+	return nil
 }

@@ -1,0 +1,160 @@
+package storage
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/cockroachkvs"
+	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/sstable/block"
+
+	"github.com/holdfastdb/holdfast/internal/hlc"
+	"github.com/holdfastdb/holdfast/internal/keys"
+)
+
+// Compression is how the blocks of a file are compressed.
+type Compression int8
+
+// The kinds of compression. The file says its own, so readers need not know.
+const (
+	CompressFast Compression = iota // cheap, what the store itself uses
+	CompressNone
+	CompressDense // smaller files for three times the time
+)
+
+func (c Compression) profile() *sstable.CompressionProfile {
+	switch c {
+	case CompressNone:
+		return block.NoCompression
+	case CompressDense:
+		return block.ZstdCompression
+	}
+	return block.SnappyCompression
+}
+
+// sstWriterOptions returns the options of a file in the store's own format.
+func sstWriterOptions(c Compression, blockSize int, filters bool) sstable.WriterOptions {
+	o := sstable.WriterOptions{
+		Comparer:                &cockroachkvs.Comparer,
+		KeySchema:               &keySchema,
+		BlockPropertyCollectors: cockroachkvs.BlockPropertyCollectors,
+		TableFormat:             storeFormat.MaxTableFormat(),
+		BlockSize:               blockSize,
+		IndexBlockSize:          max(blockSize*8, 256),
+		Compression:             c.profile(),
+		MergerName:              "pebble.concatenate",
+		// All versions stand in the data blocks: a file is read from end to end,
+		// and only such files can be given a new timestamp block by block.
+		DisableValueBlocks: true,
+	}
+	if filters {
+		o.FilterPolicy = bloom.FilterPolicy(10)
+		o.FilterType = sstable.TableFilter
+	}
+	return o
+}
+
+// SSTWriter writes one sorted file: versions, range tombstones, plain keys.
+// Points must come in engine key order, range tombstones by start key; the two
+// sequences are independent.
+type SSTWriter struct {
+	w    *sstable.Writer
+	out  *sstOutput
+	key  []byte
+	n    int64
+	data int64
+}
+
+// NewSSTWriter returns a writer to w, which it does not close.
+func NewSSTWriter(w io.Writer, c Compression) *SSTWriter {
+	return newSSTWriter(w, sstWriterOptions(c, blockBytes, false))
+}
+
+func newSSTWriter(w io.Writer, o sstable.WriterOptions) *SSTWriter {
+	out := &sstOutput{w: w}
+	return &SSTWriter{w: sstable.NewWriter(out, o), out: out}
+}
+
+// PutVersion adds a version. The value is written as it is.
+func (s *SSTWriter) PutVersion(key MVCCKey, value []byte) error {
+	s.key = AppendMVCCKey(s.key[:0], key.Key, key.Timestamp)
+	return s.putRaw(s.key, value)
+}
+
+// Put adds a plain key.
+func (s *SSTWriter) Put(key keys.Key, value []byte) error {
+	return s.PutVersion(MVCCKey{Key: key}, value)
+}
+
+func (s *SSTWriter) putRaw(engineKey, value []byte) error {
+	s.n++
+	s.data += int64(len(engineKey) + len(value))
+	if err := s.w.Set(engineKey, value); err != nil {
+		return fmt.Errorf("writing an sstable: %w", markEngineError(err))
+	}
+	return nil
+}
+
+// PutRangeTombstone adds a range tombstone.
+func (s *SSTWriter) PutRangeTombstone(span keys.Span, ts hlc.Timestamp) error {
+	s.n++
+	err := s.w.RangeKeySet(EncodeMVCCKey(span.Key, zeroTS), EncodeMVCCKey(span.End(), zeroTS), appendTimestampSuffix(nil, ts), nil)
+	if err != nil {
+		return fmt.Errorf("writing an sstable: %w", markEngineError(err))
+	}
+	return nil
+}
+
+// Empty says whether nothing was added.
+func (s *SSTWriter) Empty() bool { return s.n == 0 }
+
+// DataBytes is the size of engine keys and values added.
+func (s *SSTWriter) DataBytes() int64 { return s.data }
+
+// WrittenBytes is what has gone to the output so far.
+func (s *SSTWriter) WrittenBytes() int64 { return s.out.n }
+
+// Finish completes the file and returns its size. The writer is done then, also
+// on error.
+func (s *SSTWriter) Finish() (int64, error) {
+	if err := s.w.Close(); err != nil {
+		return 0, fmt.Errorf("finishing an sstable: %w", markEngineError(err))
+	}
+	return s.out.n, nil
+}
+
+// Abort gives the file up; what was written is no sstable.
+func (s *SSTWriter) Abort() {
+	s.out.aborted = true
+	_ = s.w.Close()
+}
+
+// sstOutput passes a table's bytes on.
+type sstOutput struct {
+	w       io.Writer
+	n       int64
+	aborted bool
+}
+
+func (o *sstOutput) Write(p []byte) error {
+	if o.aborted {
+		return nil
+	}
+	n, err := o.w.Write(p)
+	o.n += int64(n)
+	if err == nil && n < len(p) {
+		err = io.ErrShortWrite
+	}
+	return err
+}
+
+func (o *sstOutput) Finish() error { return nil }
+func (o *sstOutput) Abort()        {}
+
+// SSTBuffer is a file in memory: an io.Writer first, then an SSTFile.
+type SSTBuffer struct{ bytes.Buffer }
+
+// File returns the finished file.
+func (b *SSTBuffer) File() SSTFile { return NewMemSST(b.Bytes()) }
