@@ -1,0 +1,271 @@
+package catalog
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/auxten/postgresql-parser/pkg/sql/types"
+	"github.com/lib/pq/oid"
+
+	"github.com/holdfastdb/holdfast/internal/hlc"
+)
+
+// Cache holds the descriptors that the node's transactions share. It is safe for
+// concurrent use.
+//
+// An entry is the newest committed version. A transaction that changes
+// descriptors removes their entries when it has committed and before its client
+// learns of it, so whoever starts afterwards reads the new version. A
+// transaction that began before may go on with the version it has: schema
+// changes are made so that two neighbouring versions can be used at once, and
+// WaitForOneVersion tells the schema changer when the older one is out of use.
+// With several nodes, leases on (id, version) take the place of these two calls;
+// nothing else here changes.
+type Cache struct {
+	system     map[ID]Descriptor
+	systemName map[namespaceKey]ID
+
+	mu struct {
+		sync.Mutex
+		byID   map[ID]Descriptor
+		byName map[namespaceKey]ID
+		enums  map[ID]*Enum
+		tables map[ID]hydrated
+		// uses counts open collections by descriptor version.
+		uses map[ID]map[uint64]int
+		// epoch rises with every invalidation: what was read before does not enter
+		// the cache after.
+		epoch   uint64
+		changed chan struct{} // closed and replaced when uses shrink
+	}
+}
+
+type hydrated struct {
+	base  *Table
+	enums []*Enum
+	table *Table
+}
+
+// NewCache returns an empty cache that knows the system descriptors.
+func NewCache() (*Cache, error) {
+	sys, err := SystemDescriptors()
+	if err != nil {
+		return nil, err
+	}
+	c := &Cache{system: make(map[ID]Descriptor), systemName: make(map[namespaceKey]ID)}
+	for _, d := range sys {
+		c.system[d.ID()] = d
+		c.systemName[nameOf(d)] = d.ID()
+	}
+	c.mu.uses = make(map[ID]map[uint64]int)
+	c.mu.changed = make(chan struct{})
+	c.clearLocked()
+	return c, nil
+}
+
+// nameOf returns where a descriptor's name stands in system.namespace.
+func nameOf(d Descriptor) namespaceKey {
+	return namespaceKey{parent: d.ParentID(), schema: d.ParentSchemaID(), name: d.Name()}
+}
+
+func (c *Cache) clearLocked() {
+	c.mu.byID = make(map[ID]Descriptor)
+	c.mu.byName = make(map[namespaceKey]ID)
+	c.mu.enums = make(map[ID]*Enum)
+	c.mu.tables = make(map[ID]hydrated)
+	c.mu.epoch++
+}
+
+// Clear forgets all entries, as after a restore that wrote system.descriptor
+// directly.
+func (c *Cache) Clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.clearLocked()
+}
+
+// Invalidate forgets what is known of these descriptors, and all names: a commit
+// that changed them calls it.
+func (c *Cache) Invalidate(ids ...ID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, id := range ids {
+		delete(c.mu.byID, id)
+		delete(c.mu.enums, id)
+		delete(c.mu.tables, id)
+	}
+	c.mu.byName = make(map[namespaceKey]ID)
+	// A table that uses a changed enum must be built anew.
+	for id, h := range c.mu.tables {
+		for _, e := range h.enums {
+			if c.mu.enums[e.ID] != e {
+				delete(c.mu.tables, id)
+				break
+			}
+		}
+	}
+	c.mu.epoch++
+}
+
+func (c *Cache) epoch() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.epoch
+}
+
+// get returns a cached descriptor that a transaction reading at ts may use.
+func (c *Cache) get(id ID, ts hlc.Timestamp) Descriptor {
+	if d := c.system[id]; d != nil {
+		return d
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	d := c.mu.byID[id]
+	if d == nil || ts.Less(d.ModificationTime()) {
+		return nil
+	}
+	return d
+}
+
+func (c *Cache) put(d Descriptor, epoch uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.epoch != epoch {
+		return
+	}
+	if old := c.mu.byID[d.ID()]; old == nil || old.Version() < d.Version() {
+		c.mu.byID[d.ID()] = d
+	}
+}
+
+func (c *Cache) lookup(k namespaceKey, ts hlc.Timestamp) (ID, bool) {
+	if id, ok := c.systemName[k]; ok {
+		return id, true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	id, ok := c.mu.byName[k]
+	if !ok {
+		return 0, false
+	}
+	// The name is only as good as the descriptor that bears it.
+	d := c.mu.byID[id]
+	if d == nil || nameOf(d) != k || ts.Less(d.ModificationTime()) {
+		return 0, false
+	}
+	return id, true
+}
+
+func (c *Cache) putName(k namespaceKey, id ID, epoch uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.epoch == epoch {
+		c.mu.byName[k] = id
+	}
+}
+
+// enum returns the Enum of a type descriptor, made once per version.
+func (c *Cache) enum(t *Type, database, schema string) *Enum {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e := c.mu.enums[t.ID()]; e != nil && e.Version == t.Version() && e.Name == t.Name() && e.Schema == schema && e.Database == database {
+		return e
+	}
+	e := NewEnum(t.Proto(), database, schema)
+	if c.mu.byID[t.ID()] == Descriptor(t) {
+		c.mu.enums[t.ID()] = e
+	}
+	return e
+}
+
+// hydrate returns t with its enums, made once per combination of versions.
+func (c *Cache) hydrate(t *Table, enums []*Enum) *Table {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h, ok := c.mu.tables[t.ID()]
+	if ok && h.base == t && len(h.enums) == len(enums) {
+		same := true
+		for i := range enums {
+			same = same && h.enums[i] == enums[i]
+		}
+		if same {
+			return h.table
+		}
+	}
+	set := make(EnumSet, len(enums))
+	for _, e := range enums {
+		set[e.OID] = e
+	}
+	u := t.WithEnums(set)
+	if c.mu.byID[t.ID()] == Descriptor(t) {
+		c.mu.tables[t.ID()] = hydrated{base: t, enums: enums, table: u}
+	}
+	return u
+}
+
+func (c *Cache) use(id ID, version uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m := c.mu.uses[id]
+	if m == nil {
+		m = make(map[uint64]int)
+		c.mu.uses[id] = m
+	}
+	m[version]++
+}
+
+func (c *Cache) release(used map[ID]uint64) {
+	if len(used) == 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, v := range used {
+		m := c.mu.uses[id]
+		if m[v]--; m[v] <= 0 {
+			delete(m, v)
+		}
+		if len(m) == 0 {
+			delete(c.mu.uses, id)
+		}
+	}
+	close(c.mu.changed)
+	c.mu.changed = make(chan struct{})
+}
+
+// WaitForOneVersion returns when no transaction of this node uses a version of
+// the descriptor older than version. The schema changer calls it between two
+// steps, which keeps at most two versions in use.
+func (c *Cache) WaitForOneVersion(ctx context.Context, id ID, version uint64) error {
+	for {
+		c.mu.Lock()
+		old := false
+		for v := range c.mu.uses[id] {
+			old = old || v < version
+		}
+		changed := c.mu.changed
+		c.mu.Unlock()
+		if !old {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		case <-time.After(time.Second): // Belt and braces: a missed signal must not hang a schema change.
+		}
+	}
+}
+
+// enumArrayType says whether t is the array type of an enum, and of which.
+func enumArrayType(t *Type) (oid.Oid, bool) {
+	if len(t.pb.Alias) == 0 {
+		return 0, false
+	}
+	typ, err := UnmarshalType(t.pb.Alias)
+	if err != nil || typ.Family() != types.ArrayFamily {
+		return 0, false
+	}
+	return EnumOID(typ.ArrayContents())
+}
