@@ -45,7 +45,8 @@ type PushTxnArgs struct {
 	PusherPriority Priority
 	PushTo         hlc.Timestamp
 	// Force ignores priorities: a deadlock is being broken.
-	Force bool
+	Force  bool
+	Reason RetryReason // what an aborted pushee is told; empty: a pusher aborted it
 }
 
 // PushTxnReply says what the pushee is now. Status Pending means that its write
@@ -53,9 +54,8 @@ type PushTxnArgs struct {
 type PushTxnReply struct {
 	Status         TxnStatus
 	WriteTimestamp hlc.Timestamp
+	Epoch          int32 // of a committed pushee: the one whose writes count
 	IgnoredSeqNums []SeqRange
-	// Record is set if the pushee has one; its LockSpans help to clean up.
-	Record *TxnRecord
 }
 
 // ResolveArgs tells locks what became of their transaction. The keys are those
@@ -66,8 +66,12 @@ type ResolveArgs struct {
 	IgnoredSeqNums []SeqRange
 	// MaxKeys bounds ResolveIntentRange; Response.Resume is the rest.
 	MaxKeys int64
-	// Poison: the transaction was aborted by a pusher, not by itself.
-	Poison bool
+}
+
+// RemoveTxnRecordArgs removes the record of a committed transaction that has no
+// intents any more.
+type RemoveTxnRecordArgs struct {
+	ID TxnID
 }
 
 // HeartbeatArgs keeps the transaction in the header alive.
@@ -130,14 +134,15 @@ type RangeInfoReply struct {
 	Info RangeInfo
 }
 
-func (*EndTxnArgs) args()     {}
-func (*PushTxnArgs) args()    {}
-func (*ResolveArgs) args()    {}
-func (*HeartbeatArgs) args()  {}
-func (*RefreshArgs) args()    {}
-func (*ExportArgs) args()     {}
-func (*AddSSTableArgs) args() {}
-func (*GCArgs) args()         {}
+func (*EndTxnArgs) args()          {}
+func (*PushTxnArgs) args()         {}
+func (*ResolveArgs) args()         {}
+func (*HeartbeatArgs) args()       {}
+func (*RemoveTxnRecordArgs) args() {}
+func (*RefreshArgs) args()         {}
+func (*ExportArgs) args()          {}
+func (*AddSSTableArgs) args()      {}
+func (*GCArgs) args()              {}
 
 func (*PushTxnReply) reply()    {}
 func (*HeartbeatReply) reply()  {}

@@ -38,6 +38,7 @@ const (
 	OpPushTxn
 	OpResolveIntent
 	OpResolveIntentRange
+	OpRemoveTxnRecord
 	OpRefresh
 	OpRefreshRange
 	OpExport
@@ -51,7 +52,7 @@ const (
 
 var opNames = [...]string{
 	"Invalid", "Get", "Scan", "ReverseScan", "Put", "CPut", "Delete", "DeleteRange", "Inc",
-	"EndTxn", "HeartbeatTxn", "PushTxn", "ResolveIntent", "ResolveIntentRange", "Refresh", "RefreshRange",
+	"EndTxn", "HeartbeatTxn", "PushTxn", "ResolveIntent", "ResolveIntentRange", "RemoveTxnRecord", "Refresh", "RefreshRange",
 	"Export", "AddSSTable", "DeleteRangeTombstone", "ClearRange", "GC", "RangeInfo", "AdminSplit",
 }
 
@@ -87,6 +88,7 @@ var flagsOf = [...]opFlags{
 	OpPushTxn:              flagWrite,
 	OpResolveIntent:        flagWrite,
 	OpResolveIntentRange:   flagWrite | flagRange,
+	OpRemoveTxnRecord:      flagWrite,
 	OpRefresh:              flagTimeCache,
 	OpRefreshRange:         flagTimeCache | flagRange,
 	OpExport:               flagTimeCache | flagRange,

@@ -1,0 +1,356 @@
+package kvserver
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/holdfastdb/holdfast/internal/hlc"
+	"github.com/holdfastdb/holdfast/internal/keys"
+	"github.com/holdfastdb/holdfast/kv/kvpb"
+	"github.com/holdfastdb/holdfast/kv/storage"
+)
+
+// Replica evaluates batches for one range.
+type Replica struct {
+	store *Store
+	id    kvpb.RangeID
+	log   *slog.Logger
+
+	// desc is replaced as a whole, while the replica's latches cover the keys
+	// that leave or join.
+	desc    atomic.Pointer[kvpb.RangeDescriptor]
+	latches latches
+
+	// gcThreshold: versions that only reads at or below it can see may be gone.
+	// It is raised here, and durably, before the first of them is removed.
+	gcThreshold atomic.Pointer[hlc.Timestamp]
+
+	mu struct {
+		sync.Mutex
+		stats      storage.Stats
+		statsDirty bool // differs from what the engine has
+	}
+}
+
+// Desc returns the range descriptor. It must not be changed.
+func (r *Replica) Desc() *kvpb.RangeDescriptor { return r.desc.Load() }
+
+// Stats returns what the range holds.
+func (r *Replica) Stats() storage.Stats {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.mu.stats
+}
+
+// Send evaluates a batch. It waits for latches and locks, and returns when
+// everything that was written is applied, and durable if it had to be.
+func (r *Replica) Send(ctx context.Context, ba *kvpb.BatchRequest) (*kvpb.BatchResponse, error) {
+	if len(ba.Requests) == 0 {
+		return nil, errors.New("batch without requests")
+	}
+	if err := r.checkKeys(ba); err != nil {
+		return nil, err
+	}
+	w := waiting{store: r.store}
+	if ba.Txn != nil {
+		w.txn = txnMeta(ba.Txn)
+		w.priority = ba.Txn.Priority
+	} else {
+		w.priority = ba.Priority
+	}
+	defer w.leaveAll(false)
+	switch kindOf(ba) {
+	case kindRead:
+		return r.read(ctx, ba, &w)
+	case kindSplit:
+		return r.adminSplit(ctx, ba)
+	}
+	return r.write(ctx, ba, &w)
+}
+
+// batchKind says by which path a batch is evaluated.
+type batchKind int8
+
+const (
+	kindRead  batchKind = iota // takes no latches
+	kindWrite                  // takes latches
+	kindSplit
+)
+
+func kindOf(ba *kvpb.BatchRequest) batchKind {
+	for i := range ba.Requests {
+		q := &ba.Requests[i]
+		switch {
+		case q.Op == kvpb.OpAdminSplit:
+			return kindSplit
+		case q.Op.IsWrite() || q.Lock != kvpb.LockNone:
+			return kindWrite
+		case ba.WaitPolicy == kvpb.WaitSkip:
+			return kindWrite // Only what is returned counts as read.
+		}
+	}
+	return kindRead
+}
+
+// checkKeys refuses a batch whose keys the range does not hold (any more).
+func (r *Replica) checkKeys(ba *kvpb.BatchRequest) error {
+	desc := r.Desc()
+	for i := range ba.Requests {
+		if !desc.ContainsSpan(ba.Requests[i].Span()) {
+			return &kvpb.RangeKeyMismatchError{Requested: ba.Requests[i].Span(), Descriptor: *desc}
+		}
+	}
+	return nil
+}
+
+func txnMeta(t *kvpb.Transaction) storage.TxnMeta {
+	return storage.TxnMeta{
+		ID: t.ID, Key: t.Key, Epoch: t.Epoch, WriteTimestamp: t.WriteTimestamp, MinTimestamp: t.MinTimestamp,
+		Priority: int32(t.Priority), Sequence: t.Sequence,
+	}
+}
+
+// read evaluates a batch that only reads. See latches for why it needs none.
+func (r *Replica) read(ctx context.Context, ba *kvpb.BatchRequest, w *waiting) (*kvpb.BatchResponse, error) {
+	var txnID kvpb.TxnID
+	ts := ba.Timestamp
+	switch {
+	case ba.Txn != nil:
+		txnID, ts = ba.Txn.ID, ba.Txn.ReadTimestamp
+	case ts.IsEmpty():
+		ts = r.store.clock.Now()
+	}
+	if err := r.store.coverClock(ctx, ts); err != nil {
+		return nil, err
+	}
+	for {
+		for i := range ba.Requests {
+			if q := &ba.Requests[i]; q.Op.UpdatesTimestampCache() {
+				r.store.tsCache.add(q.Span(), ts, txnID)
+			}
+		}
+		for i := range ba.Requests {
+			if err := r.latches.waitForWriters(ctx, ba.Requests[i].Span(), ts); err != nil {
+				return nil, err
+			}
+		}
+		if err := r.checkKeys(ba); err != nil {
+			return nil, err // It was split while we waited.
+		}
+		resp, err := r.evalReads(ctx, ba, ts)
+		if err == nil {
+			// Whatever was removed before the read saw it was announced before.
+			if err := r.checkGCThreshold(ts); err != nil {
+				return nil, err
+			}
+			return resp, nil
+		}
+		c, ok := w.conflictIn(err)
+		if !ok {
+			return nil, err
+		}
+		if err := r.waitForLock(ctx, ba, w, c, ts, nil); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (r *Replica) checkGCThreshold(ts hlc.Timestamp) error {
+	if th := r.gcThreshold.Load(); th != nil && ts.LessEq(*th) {
+		return &kvpb.BatchTimestampBeforeGCError{Timestamp: ts, Threshold: *th}
+	}
+	return nil
+}
+
+// write evaluates a batch that writes or locks, under latches.
+func (r *Replica) write(ctx context.Context, ba *kvpb.BatchRequest, w *waiting) (*kvpb.BatchResponse, error) {
+	for {
+		la := r.latchFor(ba)
+		if err := r.latches.acquire(ctx, la); err != nil {
+			return nil, err
+		}
+		resp, c, err := r.writeLatched(ctx, ba, w)
+		if c == nil {
+			r.latches.release(la)
+			return resp, err
+		}
+		// waitForLock enters the queue before it lets go of the latches.
+		if err := r.waitForLock(ctx, ba, w, *c, w.readTS, la); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// writeLatched makes one attempt. A conflict is a lock to wait for.
+func (r *Replica) writeLatched(ctx context.Context, ba *kvpb.BatchRequest, w *waiting) (*kvpb.BatchResponse, *lockConflict, error) {
+	if err := r.checkKeys(ba); err != nil {
+		return nil, nil, err
+	}
+	if c, ok := r.firstInQueue(ba, w); !ok {
+		w.readTS = ba.Timestamp
+		return nil, &c, nil
+	}
+	e := newEvaluation(r, ba, w)
+	defer e.close()
+	resp, err := e.run(ctx)
+	if err != nil {
+		w.readTS = e.readTS
+		if c, ok := w.conflictIn(err); ok {
+			return nil, &c, nil
+		}
+		e.failed(err)
+		return nil, nil, err
+	}
+	if err := r.store.coverClock(ctx, e.writeTS); err != nil {
+		return nil, nil, err
+	}
+	if err := r.propose(ctx, &e.proposal); err != nil {
+		return nil, nil, err
+	}
+	e.applied()
+	return resp, nil, nil
+}
+
+// firstInQueue checks the keys that the batch names against the lock table: ok
+// is false if it has to wait.
+func (r *Replica) firstInQueue(ba *kvpb.BatchRequest, w *waiting) (lockConflict, bool) {
+	lt := r.store.locks
+	if lt.n.Load() == 0 || ba.WaitPolicy == kvpb.WaitSkip {
+		return lockConflict{}, true
+	}
+	for i := range ba.Requests {
+		q := &ba.Requests[i]
+		if q.Op.IsRange() || !q.Op.IsTxnWrite() && q.Lock == kvpb.LockNone {
+			continue
+		}
+		if c, ok := lt.conflict(w.txn.ID, w.list, q.Key); ok {
+			return c, false
+		}
+	}
+	return lockConflict{}, true
+}
+
+// latchFor says what a batch must have for itself while it is evaluated.
+func (r *Replica) latchFor(ba *kvpb.BatchRequest) *latch {
+	la := &latch{readersPass: true}
+	la.spans = make([]keys.Span, 0, len(ba.Requests)+1)
+	var records []keys.Span // apart, since they are far from the keys of the data
+	stopReaders := func(ts hlc.Timestamp) {
+		if la.readersPass || ts.Less(la.ts) {
+			la.readersPass, la.ts = false, ts
+		}
+	}
+	for i := range ba.Requests {
+		q := &ba.Requests[i]
+		switch q.Op {
+		case kvpb.OpEndTxn:
+			args := q.Args.(*kvpb.EndTxnArgs)
+			if args.OnePhase && len(ba.Requests) > 1 {
+				continue // The other requests say it all.
+			}
+			records = append(records, keys.Span{Key: txnRecordKey(q.Key, ba.Txn.ID)})
+			if spans, ok := r.resolvableInline(args.LockSpans); ok {
+				la.spans = append(la.spans, spans...)
+			}
+			if args.Commit {
+				// A reader must not see the result before it is durable.
+				stopReaders(ba.Txn.WriteTimestamp)
+			}
+		case kvpb.OpHeartbeatTxn:
+			records = append(records, keys.Span{Key: txnRecordKey(q.Key, ba.Txn.ID)})
+		case kvpb.OpRemoveTxnRecord:
+			records = append(records, keys.Span{Key: txnRecordKey(q.Key, q.Args.(*kvpb.RemoveTxnRecordArgs).ID)})
+		case kvpb.OpPushTxn:
+			records = append(records, keys.Span{Key: txnRecordKey(q.Key, q.Args.(*kvpb.PushTxnArgs).Pushee.ID)})
+		case kvpb.OpResolveIntent, kvpb.OpResolveIntentRange:
+			// Both before and after, a reader is told the truth.
+			la.spans = append(la.spans, q.Span())
+		case kvpb.OpGC:
+			la.spans = append(la.spans, q.Span()) // The threshold keeps readers away.
+		case kvpb.OpAddSSTable, kvpb.OpDeleteRangeTombstone, kvpb.OpClearRange:
+			la.spans = append(la.spans, q.Span())
+			stopReaders(hlc.Timestamp{})
+		default:
+			la.spans = append(la.spans, q.Span())
+			if q.Op.IsTxnWrite() {
+				ts := ba.Timestamp
+				if ba.Txn != nil {
+					ts = ba.Txn.WriteTimestamp
+				} else if ts.IsEmpty() {
+					ts = r.store.clock.Now()
+				}
+				stopReaders(ts)
+			}
+		}
+	}
+	la.spans = append(condenseLatchSpans(la.spans), records...)
+	return la
+}
+
+// maxInlineResolve bounds how many intents a commit resolves in its own batch.
+// Others are resolved behind its back, from its record.
+const maxInlineResolve = 512
+
+// resolvableInline says whether all locks can be resolved together with the
+// record: few single keys, all on this range.
+func (r *Replica) resolvableInline(spans []keys.Span) ([]keys.Span, bool) {
+	if len(spans) > maxInlineResolve {
+		return nil, false
+	}
+	desc := r.Desc()
+	for _, s := range spans {
+		if len(s.EndKey) > 0 || !desc.ContainsKey(s.Key) {
+			return nil, false
+		}
+	}
+	return spans, true
+}
+
+// proposal is what evaluation decided.
+type proposal struct {
+	batch *storage.Batch // nil: nothing to write
+	sync  bool           // must be durable before the answer leaves
+	stats storage.Stats  // the change
+	// gcThreshold is raised with the batch, if set.
+	gcThreshold hlc.Timestamp
+	ingest      *ingestion // an sstable that becomes part of the store
+}
+
+// propose makes a proposal take effect and returns when it is applied. This is
+// the place where a replicated range hands it to raft instead; everything above
+// decides, everything below only applies.
+func (r *Replica) propose(ctx context.Context, p *proposal) error {
+	if !p.gcThreshold.IsEmpty() {
+		// Readers must know before anything can be removed.
+		th := p.gcThreshold
+		r.gcThreshold.Store(&th)
+	}
+	if p.ingest != nil {
+		res, err := r.store.eng.IngestSST(ctx, p.ingest.sst, p.ingest.opts)
+		if err != nil {
+			return err
+		}
+		r.addStats(res.Stats)
+	}
+	if p.batch == nil || p.batch.Empty() {
+		return nil
+	}
+	if err := p.batch.Commit(p.sync); err != nil {
+		return err
+	}
+	r.addStats(p.stats)
+	return nil
+}
+
+func (r *Replica) addStats(s storage.Stats) {
+	if s == (storage.Stats{}) {
+		return
+	}
+	r.mu.Lock()
+	r.mu.stats.Add(s)
+	r.mu.statsDirty = true
+	r.mu.Unlock()
+}

@@ -1,0 +1,168 @@
+package kvserver
+
+import (
+	"bytes"
+	"hash/maphash"
+	"sync"
+
+	"github.com/RaduBerinde/axisds"
+	"github.com/RaduBerinde/axisds/regiontree"
+
+	"github.com/holdfastdb/holdfast/internal/hlc"
+	"github.com/holdfastdb/holdfast/internal/keys"
+	"github.com/holdfastdb/holdfast/kv/kvpb"
+)
+
+// tsCache remembers up to which timestamp keys were read, so that no later write
+// slips in below a read that was already answered. It may answer too high, never
+// too low: what it forgets is covered by a floor.
+//
+// Single keys go into a fixed table by their hash; keys that share a slot share
+// the higher timestamp. Spans go into a tree of regions; when that grows too
+// large, the older half becomes part of the floor.
+type tsCache struct {
+	seed  maphash.Seed
+	slots []tsSlot
+	locks [tsStripes]paddedMutex
+
+	spans struct {
+		sync.RWMutex
+		floor   hlc.Timestamp
+		cur     *tsRegions
+		old     *tsRegions
+		maxSize int
+	}
+}
+
+const (
+	tsSlots   = 1 << 15
+	tsStripes = 64
+	// tsMaxRegions bounds the regions in each of the two trees.
+	tsMaxRegions = 16 << 10
+)
+
+type paddedMutex struct {
+	sync.Mutex
+	_ [56]byte // one cache line each
+}
+
+// tsEntry is a read timestamp and the transaction that read there, zero if
+// there were several or none.
+type tsEntry struct {
+	ts  hlc.Timestamp
+	txn kvpb.TxnID
+}
+
+type tsSlot = tsEntry
+
+// merge raises e to o.
+func (e *tsEntry) merge(o tsEntry) {
+	switch {
+	case e.ts.Less(o.ts):
+		*e = o
+	case e.ts == o.ts && e.txn != o.txn:
+		e.txn = kvpb.TxnID{}
+	}
+}
+
+// tsRegions is one generation of span reads.
+type tsRegions struct {
+	tree regiontree.T[keys.Key, tsEntry]
+	max  hlc.Timestamp
+}
+
+func newTSRegions() *tsRegions {
+	return &tsRegions{tree: regiontree.Make[keys.Key, tsEntry](
+		axisds.CompareFn[keys.Key](func(a, b keys.Key) int { return bytes.Compare(a, b) }),
+		func(a, b tsEntry) bool { return a == b },
+	)}
+}
+
+// newTSCache returns a cache that answers at least floor for every key.
+func newTSCache(floor hlc.Timestamp) *tsCache {
+	c := &tsCache{seed: maphash.MakeSeed(), slots: make([]tsSlot, tsSlots)}
+	c.spans.floor = floor
+	c.spans.cur = newTSRegions()
+	c.spans.maxSize = tsMaxRegions
+	return c
+}
+
+// add records that txn (zero: no transaction) has read span at ts.
+func (c *tsCache) add(span keys.Span, ts hlc.Timestamp, txn kvpb.TxnID) {
+	e := tsEntry{ts: ts, txn: txn}
+	if len(span.EndKey) == 0 {
+		i := maphash.Bytes(c.seed, span.Key) % tsSlots
+		l := &c.locks[i%tsStripes]
+		l.Lock()
+		c.slots[i].merge(e)
+		l.Unlock()
+		return
+	}
+	c.spans.Lock()
+	defer c.spans.Unlock()
+	if ts.LessEq(c.spans.floor) {
+		return
+	}
+	if c.spans.cur.tree.InternalLen() >= c.spans.maxSize {
+		if c.spans.old != nil {
+			c.spans.floor.Forward(c.spans.old.max)
+		}
+		c.spans.old, c.spans.cur = c.spans.cur, newTSRegions()
+	}
+	g := c.spans.cur
+	g.max.Forward(ts)
+	g.tree.Update(span.Key.Clone(), span.EndKey.Clone(), func(p tsEntry) tsEntry {
+		p.merge(e)
+		return p
+	})
+}
+
+// raiseFloor makes every answer at least ts.
+func (c *tsCache) raiseFloor(ts hlc.Timestamp) {
+	c.spans.Lock()
+	defer c.spans.Unlock()
+	c.spans.floor.Forward(ts)
+}
+
+// forward raises ts above every read of span by another transaction than txn
+// and returns it.
+func (c *tsCache) forward(span keys.Span, ts hlc.Timestamp, txn kvpb.TxnID) hlc.Timestamp {
+	above := func(e tsEntry) {
+		if ts.LessEq(e.ts) && (txn.IsEmpty() || e.txn != txn) {
+			ts = e.ts.Next()
+		}
+	}
+	if len(span.EndKey) == 0 {
+		i := maphash.Bytes(c.seed, span.Key) % tsSlots
+		l := &c.locks[i%tsStripes]
+		l.Lock()
+		above(c.slots[i])
+		l.Unlock()
+	} else {
+		// Any slot may hold a key of the span. Wide writes are rare.
+		for i := range c.slots {
+			l := &c.locks[i%tsStripes]
+			l.Lock()
+			above(c.slots[i])
+			l.Unlock()
+		}
+	}
+	c.spans.RLock()
+	defer c.spans.RUnlock()
+	above(tsEntry{ts: c.spans.floor})
+	for _, g := range [...]*tsRegions{c.spans.cur, c.spans.old} {
+		// A generation whose reads are all below ts cannot matter.
+		if g == nil || g.max.Less(ts) {
+			continue
+		}
+		end := span.EndKey
+		if len(end) == 0 {
+			end = span.Key.Next()
+		}
+		g.tree.Enumerate(span.Key, end, func(_, _ keys.Key, e tsEntry) bool {
+			above(e)
+			return true
+		})
+	}
+	return ts
+}
