@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
 	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/kv"
 	"github.com/holdfastdb/holdfast/kv/kvserver"
@@ -27,7 +25,7 @@ type Node struct {
 
 // Options change what New makes.
 type Options struct {
-	FS    vfs.FS     // nil: a new file system in memory
+	FS    storage.FS // nil: a new file system in memory
 	Clock *hlc.Clock // nil: the machine's
 	GC    *kvserver.GCConfig
 }
@@ -53,7 +51,7 @@ func New(t testing.TB, o Options) *Node {
 // Start is New without a test: for benchmarks and for several lives of a store.
 func Start(o Options) (*Node, error) {
 	if o.FS == nil {
-		o.FS = vfs.NewMem()
+		o.FS = storage.NewMemFS()
 	}
 	if o.Clock == nil {
 		o.Clock = hlc.NewSystemClock(500 * time.Millisecond)

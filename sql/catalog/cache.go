@@ -34,6 +34,12 @@ type Cache struct {
 		tables map[ID]hydrated
 		// uses counts open collections by descriptor version.
 		uses map[ID]map[uint64]int
+		// holders are the collections behind uses, exclusive those that keep others
+		// out, waiting those that wait to get in; see lock.go.
+		holders   map[ID]map[*Collection]struct{}
+		exclusive map[ID]*Collection
+		waiting   map[*Collection]lockWait
+		watchers  int // callers in WaitForOneVersion
 		// epoch rises with every invalidation: what was read before does not enter
 		// the cache after.
 		epoch   uint64
@@ -59,6 +65,9 @@ func NewCache() (*Cache, error) {
 		c.systemName[nameOf(d)] = d.ID()
 	}
 	c.mu.uses = make(map[ID]map[uint64]int)
+	c.mu.holders = make(map[ID]map[*Collection]struct{})
+	c.mu.exclusive = make(map[ID]*Collection)
+	c.mu.waiting = make(map[*Collection]lockWait)
 	c.mu.changed = make(chan struct{})
 	c.clearLocked()
 	return c, nil
@@ -215,12 +224,13 @@ func (c *Cache) use(id ID, version uint64) {
 	m[version]++
 }
 
-func (c *Cache) release(used map[ID]uint64) {
-	if len(used) == 0 {
+func (c *Cache) release(who *Collection, used map[ID]uint64) {
+	if len(used)+len(who.entered)+len(who.exclusive) == 0 {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.leaveLocked(who)
 	for id, v := range used {
 		m := c.mu.uses[id]
 		if m[v]--; m[v] <= 0 {
@@ -230,14 +240,21 @@ func (c *Cache) release(used map[ID]uint64) {
 			delete(c.mu.uses, id)
 		}
 	}
-	close(c.mu.changed)
-	c.mu.changed = make(chan struct{})
+	c.signalLocked()
 }
 
 // WaitForOneVersion returns when no transaction of this node uses a version of
 // the descriptor older than version. The schema changer calls it between two
 // steps, which keeps at most two versions in use.
 func (c *Cache) WaitForOneVersion(ctx context.Context, id ID, version uint64) error {
+	c.mu.Lock()
+	c.mu.watchers++
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		c.mu.watchers--
+		c.mu.Unlock()
+	}()
 	for {
 		c.mu.Lock()
 		old := false

@@ -49,6 +49,9 @@ type Collection struct {
 	used     map[ID]uint64
 	enums    map[ID]*Enum
 	tables   map[ID]*Table
+	// exclusive are the descriptors this collection has locked; see lock.go.
+	exclusive map[ID]struct{}
+	entered   map[ID]struct{}
 }
 
 // NewCollection returns a collection for txn.
@@ -59,7 +62,7 @@ func (c *Cache) NewCollection(txn Txn) *Collection {
 // Release tells the cache that the collection's versions are out of use. The
 // collection can be used again, for the next attempt of its transaction.
 func (c *Collection) Release() {
-	c.cache.release(c.used)
+	c.cache.release(c, c.used)
 	*c = Collection{cache: c.cache, txn: c.txn}
 }
 
@@ -129,6 +132,9 @@ func (c *Collection) ByID(ctx context.Context, id ID) (Descriptor, error) {
 		return d, nil
 	}
 	if !c.txn.IsFixed() {
+		if err := c.enter(ctx, id); err != nil {
+			return nil, err
+		}
 		if d := c.cache.get(id, c.txn.ReadTimestamp()); d != nil {
 			c.noteUse(d)
 			return d, nil

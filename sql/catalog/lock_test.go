@@ -1,0 +1,68 @@
+package catalog
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/holdfastdb/holdfast/internal/pgerr"
+)
+
+func TestLockExclusive(t *testing.T) {
+	cache, err := NewCache()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := context.Background()
+	reader, changer := cache.NewCollection(nil), cache.NewCollection(nil)
+	if err := reader.enter(ctx, 104); err != nil {
+		t.Fatal(err)
+	}
+	if err := changer.LockExclusive(ctx, 104, time.Millisecond); pgerr.GetCode(err) != pgerr.LockNotAvailable {
+		t.Fatalf("locking a descriptor in use: %v; want a lock timeout", err)
+	}
+	got := make(chan error, 1)
+	go func() { got <- changer.LockExclusive(ctx, 104, time.Minute) }()
+	reader.Release()
+	if err := <-got; err != nil {
+		t.Fatal(err)
+	}
+	go func() { got <- reader.enter(ctx, 104) }()
+	select {
+	case err := <-got:
+		t.Fatalf("a reader came in beside an exclusive lock: %v", err)
+	case <-time.After(20 * time.Millisecond):
+	}
+	changer.Release()
+	if err := <-got; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestLockDeadlock(t *testing.T) {
+	cache, err := NewCache()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := context.Background()
+	a, b := cache.NewCollection(nil), cache.NewCollection(nil)
+	for _, c := range []*Collection{a, b} {
+		if err := c.enter(ctx, 104); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := make(chan error, 2)
+	for _, c := range []*Collection{a, b} {
+		go func() {
+			err := c.LockExclusive(ctx, 104, time.Minute)
+			if err != nil {
+				c.Release()
+			}
+			got <- err
+		}()
+	}
+	first, second := <-got, <-got
+	if pgerr.GetCode(first) != "40P01" || second != nil {
+		t.Fatalf("got %v and %v; want one deadlock and one lock", first, second)
+	}
+}
