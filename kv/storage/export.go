@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -109,7 +110,7 @@ type exporter struct {
 	w          *SSTWriter // nil until there is something to write
 
 	stack   []hlc.Timestamp  // range tombstones over the position
-	ranges  []rangeTombstone // those to be exported
+	ranges  []tombstoneStack // those to be exported
 	lastKey keys.Key         // of the last version exported
 	lastTS  hlc.Timestamp
 	bytes   int64
@@ -331,25 +332,38 @@ func (x *exporter) loadRanges(hasRange bool) error {
 	if err != nil {
 		return err
 	}
-	var newest hlc.Timestamp
+	var within []hlc.Timestamp
 	for _, rk := range x.it.RangeKeys() {
 		ts, err := decodeTimestampSuffix(rk.Suffix)
 		if err != nil {
 			return corruptionf("range key: %v", err)
 		}
 		x.stack = append(x.stack, ts)
-		if !x.opts.StartTime.Less(ts) || x.opts.EndTime.Less(ts) {
-			continue
-		}
-		newest.Forward(ts)
-		if x.opts.AllRevisions {
-			x.ranges = append(x.ranges, rangeTombstone{Span: keys.Span{Key: from.Clone(), EndKey: to.Clone()}, Timestamp: ts})
+		if x.opts.StartTime.Less(ts) && ts.LessEq(x.opts.EndTime) {
+			within = append(within, ts)
 		}
 	}
-	if !x.opts.AllRevisions && x.wantTombstones() && !newest.IsEmpty() {
-		x.ranges = append(x.ranges, rangeTombstone{Span: keys.Span{Key: from.Clone(), EndKey: to.Clone()}, Timestamp: newest})
+	if len(within) == 0 || !x.wantTombstones() {
+		return nil
 	}
+	slices.SortFunc(within, func(a, b hlc.Timestamp) int { return b.Compare(a) })
+	if !x.opts.AllRevisions {
+		within = within[:1]
+	}
+	// Neighbours that differ only in what is not exported become one, as they
+	// would for whoever reads the file.
+	if n := len(x.ranges); n > 0 && x.ranges[n-1].span.EndKey.Equal(from) && slices.Equal(x.ranges[n-1].stack, within) {
+		x.ranges[n-1].span.EndKey = to.Clone()
+		return nil
+	}
+	x.ranges = append(x.ranges, tombstoneStack{span: keys.Span{Key: from.Clone(), EndKey: to.Clone()}, stack: within})
 	return nil
+}
+
+// tombstoneStack is a span and the range tombstones over it, newest first.
+type tombstoneStack struct {
+	span  keys.Span
+	stack []hlc.Timestamp
 }
 
 // hidden says whether a range tombstone ≤ EndTime hides a version at ts.
@@ -396,18 +410,20 @@ func (x *exporter) finish() (ExportResult, error) {
 		end = x.res.ResumeKey
 	}
 	for _, rt := range x.ranges {
-		if end.Less(rt.Span.EndKey) {
-			rt.Span.EndKey = end
+		if end.Less(rt.span.EndKey) {
+			rt.span.EndKey = end
 		}
-		if !rt.Span.Key.Less(rt.Span.EndKey) {
+		if !rt.span.Key.Less(rt.span.EndKey) {
 			continue
 		}
-		x.sum.AddRangeTombstone(rt.Span, rt.Timestamp)
-		if x.out == nil {
-			continue
-		}
-		if err := x.writer().PutRangeTombstone(rt.Span, rt.Timestamp); err != nil {
-			return ExportResult{}, err
+		for _, ts := range rt.stack {
+			x.sum.AddRangeTombstone(rt.span, ts)
+			if x.out == nil {
+				continue
+			}
+			if err := x.writer().PutRangeTombstone(rt.span, ts); err != nil {
+				return ExportResult{}, err
+			}
 		}
 	}
 	x.res.Summary = x.sum.Summary()

@@ -29,11 +29,12 @@ type DeleteRangeResult struct {
 }
 
 // MVCCDeleteRange writes a point tombstone over each live key of [start, end).
-// The errors are those of MVCCPut.
+// The errors are those of MVCCPut; the batch may then hold some of the deletes
+// and must be dropped.
 func MVCCDeleteRange(ctx context.Context, rw ReadWriter, start, end keys.Key, ts hlc.Timestamp, opts DeleteRangeOptions) (DeleteRangeResult, error) {
 	const pageKeys, pageBytes = 1024, 1 << 20
 	var res DeleteRangeResult
-	readTS := ts
+	readTS := ts.Prev() // A version at ts is in the way too.
 	if opts.Txn != nil {
 		readTS = opts.Txn.ReadTimestamp
 	}
