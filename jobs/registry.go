@@ -335,7 +335,12 @@ func (r *Registry) adopt(ctx context.Context) error {
 
 func (r *Registry) adoptOne(ctx context.Context, id ID, live map[string]bool) error {
 	r.mu.Lock()
-	local := r.mu.running[id]
+	// Taken before the row is read: if the job goes on to revert meanwhile, this
+	// stops the run that the request was meant for, and not the revert.
+	var stopLocal context.CancelCauseFunc
+	if rj := r.mu.running[id]; rj != nil {
+		stopLocal = rj.cancel
+	}
 	reserved, starting := r.mu.starting[id]
 	self := r.mu.session
 	r.mu.Unlock()
@@ -349,7 +354,7 @@ func (r *Registry) adoptOne(ctx context.Context, id ID, live map[string]bool) er
 		if rec, err = load(ctx, txn, id); err != nil {
 			return err
 		}
-		if local != nil && rec.claim.session == self.id {
+		if stopLocal != nil && rec.claim.session == self.id {
 			return nil
 		}
 		if rec.claim.session != self.id && live[rec.claim.session] || rec.NextRun.After(r.now()) {
@@ -363,8 +368,8 @@ func (r *Registry) adoptOne(ctx context.Context, id ID, live map[string]bool) er
 	if err != nil {
 		return err
 	}
-	if local != nil && (rec.State == PauseRequested || rec.State == CancelRequested) {
-		local.cancel(errRequested)
+	if stopLocal != nil && (rec.State == PauseRequested || rec.State == CancelRequested) {
+		stopLocal(errRequested)
 	}
 	if start {
 		r.Metrics.claimed.Inc()
