@@ -15,6 +15,7 @@ import (
 	"github.com/holdfastdb/holdfast/internal/pgerr"
 	"github.com/holdfastdb/holdfast/internal/settings"
 	"github.com/holdfastdb/holdfast/kv"
+	"github.com/holdfastdb/holdfast/kv/kvtest"
 )
 
 // funcResumer is a job made of two functions.
@@ -409,4 +410,9 @@ func TestEveryStateHasAPlaceInTheTable(t *testing.T) {
 			}
 		}
 	}
+}
+
+func newEnv(t *testing.T) *env {
+	t.Helper()
+	return &env{t: t, db: kvtest.NewDB(t)}
 }
