@@ -190,7 +190,7 @@ func (s *Service) exportPages(ctx context.Context, span keys.Span, opts kv.Expor
 		if p.Resume == nil {
 			return nil
 		}
-		span, opts.ResumeTS = *p.Resume, p.ResumeTS
+		span, opts.ResumeTS, opts.ResumeMidRow = *p.Resume, p.ResumeTS, p.MidRow
 	}
 }
 

@@ -6,9 +6,9 @@ import (
 	"sort"
 
 	"github.com/lib/pq/oid"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/holdfastdb/holdfast/backupccl/backuppb"
+	"github.com/holdfastdb/holdfast/backupccl/manifest"
 	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/keys"
 	"github.com/holdfastdb/holdfast/internal/pgerr"
@@ -38,13 +38,10 @@ func newSchema(at hlc.Timestamp) *schema {
 	}
 }
 
-// add decodes a descriptor and takes it in if it is public.
-func (s *schema) add(b []byte) error {
-	var pb catalogpb.Descriptor
-	if err := proto.Unmarshal(b, &pb); err != nil {
-		return pgerr.Newf(pgerr.DataCorrupted, "decoding descriptor: %w", err)
-	}
-	d, err := catalog.New(&pb)
+// add decodes a descriptor that was written at ts, zero if that is not known,
+// and takes it in if it is public.
+func (s *schema) add(b []byte, ts hlc.Timestamp) error {
+	d, err := catalog.UnmarshalAt(b, ts)
 	if err != nil {
 		return err
 	}
@@ -160,7 +157,7 @@ func loadSchema(ctx context.Context, db *kv.DB, ts hlc.Timestamp) (*schema, erro
 			if err != nil {
 				return nil, err
 			}
-			if err := s.add(append([]byte(nil), b...)); err != nil {
+			if err := s.add(append([]byte(nil), b...), pair.Timestamp); err != nil {
 				return nil, err
 			}
 		}
@@ -187,7 +184,7 @@ func decodeDescriptorRow(key keys.Key, value []byte) (uint32, []byte, error) {
 func schemaOfEntries(at hlc.Timestamp, entries []*backuppb.DescriptorEntry) (*schema, error) {
 	s := newSchema(at)
 	for _, e := range entries {
-		if err := s.add(e.Desc); err != nil {
+		if err := s.add(e.Desc, manifest.Time(e.Time)); err != nil {
 			return nil, err
 		}
 	}

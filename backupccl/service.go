@@ -35,9 +35,8 @@ type Config struct {
 	// refers to, or nil. A nil function leaves the text out of backups.
 	CreateStatement func(d catalog.Descriptor, find func(id uint32) catalog.Descriptor) (string, error)
 
-	// SchemaChanged tells the node's descriptor caches that descriptors were
-	// written; may be nil.
-	SchemaChanged func(ids []uint32)
+	// Catalog is the descriptor cache that the node's sessions share.
+	Catalog *catalog.Cache
 
 	Workers int // concurrent pieces of a job on this node
 

@@ -339,3 +339,8 @@ func (l *Layer) Localities() []string {
 
 // FormatID prints a cluster or backup id.
 func FormatID(id []byte) string { return fmtID(id) }
+
+// Exists says whether dir holds a complete layer.
+func Exists(ctx context.Context, store extstore.Store, dir string) (bool, error) {
+	return extstore.Exists(ctx, at(store, dir), manifestName)
+}
