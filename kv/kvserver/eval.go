@@ -445,7 +445,13 @@ func (e *evaluation) deleteRange(ctx context.Context, q *kvpb.Request, rs *kvpb.
 }
 
 func (e *evaluation) increment(ctx context.Context, q *kvpb.Request, rs *kvpb.Response) error {
+	if e.txn != nil {
+		e.txn.Sequence-- // Sent twice, it must not see its own result.
+	}
 	res, err := storage.MVCCGet(ctx, e.batch, q.Key, e.readTS, storage.GetOptions{Txn: e.txn, FailOnMoreRecent: true})
+	if e.txn != nil {
+		e.txn.Sequence++
+	}
 	if err != nil {
 		return err
 	}
