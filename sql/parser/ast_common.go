@@ -208,4 +208,6 @@ type CopyOptions struct {
 	ForceNotNull tree.NameList
 	ForceNull    tree.NameList
 	Where        tree.Expr // COPY FROM … WHERE
+
+	nullSet bool
 }

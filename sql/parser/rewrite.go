@@ -1,0 +1,594 @@
+package parser
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
+	"github.com/auxten/postgresql-parser/pkg/sql/types"
+)
+
+// The module's grammar is older than PostgreSQL 15 and lacks parts of it. What
+// can be said in its words is rewritten here, token by token; the text between
+// tokens stays, so positions can be mapped back. Things that have no words at all
+// are smuggled through:
+//
+//   - a user-defined type as VARBIT(udtWidth+n), where n indexes side.types
+//   - a statement of our own inside another as SHOW "__own_n"
+//   - GENERATED AS IDENTITY as DEFAULT "__identity"('always', '<options>')
+//   - ON CONFLICT ON CONSTRAINT c as ON CONFLICT ("\x01c")
+const (
+	udtWidth         = 1000000000
+	ownPrefix        = "__own_"
+	identityFunc     = "__identity"
+	constraintMarker = "\x01"
+)
+
+// rewriter builds the text for the module and remembers where it came from.
+type rewriter struct {
+	out    strings.Builder
+	prefix int
+	segs   []segment
+}
+
+// segment says that out[out:] begins at the source position src.
+type segment struct{ out, src int }
+
+// original maps an offset in the rewritten text to one in the source.
+func (r *rewriter) original(off int) int {
+	if len(r.segs) == 0 {
+		return 0
+	}
+	s := r.segs[0]
+	for _, x := range r.segs {
+		if x.out > off {
+			break
+		}
+		s = x
+	}
+	if off < s.out {
+		return s.src
+	}
+	return s.src + off - s.out
+}
+
+// rewrite renders prefix and toks[lo:hi] for the module.
+func (f *front) rewrite(prefix string, lo, hi int) *rewriter {
+	r := &rewriter{}
+	r.out.WriteString(prefix)
+	w := &rewrites{f: f, r: r, i: lo, hi: hi}
+	if lo < hi {
+		w.last = f.toks[lo].pos
+		w.first = f.toks[lo]
+	}
+	w.run()
+	return r
+}
+
+// rewrites is the state of one pass over the tokens.
+type rewrites struct {
+	f     *front
+	r     *rewriter
+	i, hi int
+	last  int // source position up to which text was copied
+	first token
+	// casts holds, for every open parenthesis, whether it is that of CAST(.
+	casts []bool
+}
+
+func (w *rewrites) tok(n int) token {
+	if i := w.i + n; i >= 0 && i < w.hi {
+		return w.f.toks[i]
+	}
+	return token{kind: tokEOF}
+}
+
+// keep copies the next n tokens with what precedes them.
+func (w *rewrites) keep(n int) {
+	for ; n > 0 && w.i < w.hi; n-- {
+		t := w.f.toks[w.i]
+		w.r.segs = append(w.r.segs, segment{w.r.out.Len(), w.last})
+		w.r.out.WriteString(w.f.src[w.last:t.end])
+		w.last = t.end
+		w.i++
+	}
+}
+
+// put writes s in place of the next n tokens.
+func (w *rewrites) put(n int, s string) {
+	if n > 0 {
+		t := w.f.toks[w.i]
+		w.r.segs = append(w.r.segs, segment{w.r.out.Len(), t.pos})
+		w.i += n
+		w.last = w.f.toks[w.i-1].end
+	}
+	w.r.out.WriteByte(' ')
+	w.r.out.WriteString(s)
+	if n > 0 {
+		w.r.out.WriteByte(' ')
+		w.r.segs = append(w.r.segs, segment{w.r.out.Len(), w.last})
+	}
+}
+
+func (w *rewrites) drop(n int) { w.put(n, "") }
+
+func (w *rewrites) run() {
+	for w.i < w.hi {
+		t := w.f.toks[w.i]
+		switch t.kind {
+		case tokError:
+			bail(lexicalError(w.f.src, t))
+		case tokString:
+			if c := w.f.src[t.pos]; c == 'N' || c == 'n' {
+				w.put(1, w.f.src[t.pos+1:t.end])
+				continue
+			}
+		case tokOp:
+			if w.op(t) {
+				continue
+			}
+		case tokIdent:
+			if w.word(t) {
+				continue
+			}
+		}
+		w.keep(1)
+	}
+}
+
+// likeOps are PostgreSQL's operators behind LIKE.
+var likeOps = map[string]string{"~~": "LIKE", "!~~": "NOT LIKE", "~~*": "ILIKE", "!~~*": "NOT ILIKE"}
+
+func (w *rewrites) op(t token) bool {
+	switch t.str {
+	case "~~", "!~~", "~~*", "!~~*":
+		w.put(1, likeOps[t.str])
+		return true
+	case "::", ":::":
+		w.keep(1)
+		w.typeName(t.str == ":::")
+		return true
+	case "(":
+		prev := w.tok(-1)
+		w.casts = append(w.casts, prev.is("cast") || prev.is("treat"))
+		// WITH x AS (SHOW …), and other statements of our own in parentheses.
+		if prev.is("as") || prev.is("materialized") {
+			if w.embedded(")") {
+				return true
+			}
+		}
+	case ")":
+		if n := len(w.casts); n > 0 {
+			w.casts = w.casts[:n-1]
+		}
+		if w.tok(1).is("within") && w.tok(2).is("group") && w.tok(3).op("(") && w.tok(4).is("order") && w.tok(5).is("by") {
+			w.withinGroup()
+			return true
+		}
+	case "[":
+		switch {
+		case w.tok(1).op("]") && w.tok(2).op("[") && w.tok(3).op("]") && !w.tok(-1).is("array"):
+			// int[][] is int[].
+			w.keep(2)
+			for w.tok(0).op("[") && w.tok(1).op("]") {
+				w.drop(2)
+			}
+			return true
+		case w.tok(1).is("show") || w.tok(1).is("delete") || w.tok(1).is("insert"):
+			return w.embedded("]")
+		}
+	}
+	return false
+}
+
+// embedded replaces "( statement )" or "[ statement ]" by a stand-in when the
+// statement is one of our own.
+func (w *rewrites) embedded(closing string) bool {
+	first := w.tok(1)
+	switch {
+	case first.is("show"), first.is("delete"), first.is("insert"), first.is("update"), first.is("with"):
+	default:
+		return false
+	}
+	end := w.f.skipParens(w.i)
+	if end > w.hi || !w.f.toks[end-1].op(closing) || end-1 <= w.i+1 {
+		return false
+	}
+	if first.is("insert") || first.is("update") || first.is("with") || first.is("delete") {
+		if !w.f.needsOwn(w.i+1, end-1) {
+			return false
+		}
+	}
+	sub := w.f.sub(w.i+1, end-1)
+	stmt := sub.statement()
+	n := len(w.f.side.stmts)
+	w.f.side.stmts = append(w.f.side.stmts, stmt)
+	if n := len(w.casts); n > 0 && closing == ")" {
+		w.casts = w.casts[:n-1]
+	}
+	open := "["
+	if closing == ")" {
+		open = "("
+	}
+	w.put(end-w.i, fmt.Sprintf(`%s SHOW "%s%d" %s`, open, ownPrefix, n, closing))
+	return true
+}
+
+// needsOwn says whether a data-modifying statement inside another uses what only
+// our own grammar has.
+func (f *front) needsOwn(lo, hi int) bool {
+	switch t := f.toks[lo]; {
+	case t.is("delete"):
+		for i := lo; i < hi; i++ {
+			if f.toks[i].is("using") {
+				return true
+			}
+		}
+	case t.is("insert"):
+		for i := lo; i < hi; i++ {
+			if f.toks[i].is("overriding") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// withinGroup turns f(args) WITHIN GROUP (ORDER BY e [DESC]) into f(args, e [, true]).
+func (w *rewrites) withinGroup() {
+	end := w.f.skipParens(w.i + 3)
+	if end > w.hi {
+		w.keep(1)
+		return
+	}
+	sep := ", "
+	if w.tok(-1).op("(") {
+		sep = ""
+	}
+	w.put(6, sep)
+	stop := end - 1
+	desc := w.f.toks[stop-1].is("desc")
+	if desc || w.f.toks[stop-1].is("asc") {
+		stop--
+	}
+	inner := &rewrites{f: w.f, r: w.r, i: w.i, hi: stop, last: w.last, first: w.first}
+	inner.run()
+	w.i, w.last = inner.i, inner.last
+	s := ")"
+	if desc {
+		s = ", true)"
+	}
+	w.put(end-w.i, s)
+}
+
+func (w *rewrites) word(t token) bool {
+	prev := w.tok(-1)
+	switch t.str {
+	case "operator":
+		return w.operator()
+	case "collate":
+		return w.collate()
+	case "materialized":
+		// Hints of CTEs: AS [NOT] MATERIALIZED (.
+		if w.tok(1).op("(") && (prev.is("as") || prev.is("not") && w.tok(-2).is("as")) {
+			w.drop(1)
+			return true
+		}
+	case "not":
+		if prev.is("as") && w.tok(1).is("materialized") && w.tok(2).op("(") {
+			w.drop(2)
+			return true
+		}
+		if w.tok(1).is("deferrable") {
+			w.drop(2)
+			return true
+		}
+	case "deferrable":
+		if !w.tok(1).is("initially") || w.tok(2).is("immediate") {
+			w.drop(1)
+			return true
+		}
+	case "initially":
+		if w.tok(1).is("immediate") {
+			w.drop(2)
+			return true
+		}
+	case "as":
+		if n := len(w.casts); n > 0 && w.casts[n-1] {
+			w.keep(1)
+			w.typeName(false)
+			return true
+		}
+	case "on":
+		if prev.is("conflict") {
+			return w.conflict()
+		}
+	case "where":
+		// ON CONFLICT (a) WHERE p DO: the predicate names a partial index.
+		if w.conflictPredicate() {
+			return true
+		}
+	case "generated":
+		return w.generated()
+	case "nulls":
+		// NULLS LAST is the default of ASC, NULLS FIRST that of DESC.
+		if w.tok(1).is("last") && !prev.is("desc") || w.tok(1).is("first") && prev.is("desc") {
+			w.drop(2)
+			return true
+		}
+	case "only":
+		next := w.tok(1)
+		if next.isName() && !next.is("from") &&
+			(prev.is("from") || prev.is("join") || prev.is("update") || prev.is("table") || prev.is("exists") ||
+				prev.is("references") || prev.is("truncate") || prev.is("on") && w.first.is("create")) {
+			w.drop(1)
+			return true
+		}
+	case "unlogged":
+		if prev.is("create") && w.tok(1).is("table") {
+			w.drop(1)
+			return true
+		}
+	case "tablespace":
+		if w.first.is("create") && w.tok(1).isName() && prev.op(")") {
+			w.drop(2)
+			return true
+		}
+	case "select":
+		if w.tok(1).is("from") {
+			w.keep(1)
+			w.put(0, "NULL ")
+			return true
+		}
+	case "pg_catalog":
+		// As in column definitions: a pg_catalog.int4. Functions keep their schema.
+		if w.tok(1).op(".") && w.tok(2).isName() && !w.tok(3).op("(") && !w.tok(3).op(".") && moduleType(w.tok(2)) && w.inColumnDef() {
+			w.drop(2)
+			return true
+		}
+	case "index", "family", "nothing":
+		// Words that this grammar reserves and PostgreSQL does not.
+		if w.dml() && !prev.is("do") && !prev.is("returning") && !prev.op("@") && !prev.op("{") {
+			w.put(1, `"`+t.str+`"`)
+			return true
+		}
+	}
+	return false
+}
+
+func (w *rewrites) dml() bool {
+	switch w.first.str {
+	case "select", "insert", "update", "delete", "with", "values":
+		return w.first.kind == tokIdent
+	}
+	return w.first.op("(")
+}
+
+// inColumnDef says whether a type may stand here in DDL.
+func (w *rewrites) inColumnDef() bool {
+	return (w.first.is("create") || w.first.is("alter")) && w.tok(-1).isName() || w.tok(-1).is("as")
+}
+
+// operator rewrites OPERATOR(schema.op).
+func (w *rewrites) operator() bool {
+	if !w.tok(1).op("(") {
+		return false
+	}
+	i := 2
+	for w.tok(i).isName() && w.tok(i+1).op(".") {
+		i += 2
+	}
+	var op strings.Builder
+	for w.tok(i).kind == tokOp && !w.tok(i).op(")") {
+		op.WriteString(w.tok(i).str)
+		i++
+	}
+	if !w.tok(i).op(")") || op.Len() == 0 {
+		return false
+	}
+	s := op.String()
+	if like, ok := likeOps[s]; ok {
+		s = like
+	}
+	w.put(i+1, s)
+	return true
+}
+
+// collate drops collations that mean the order of bytes.
+func (w *rewrites) collate() bool {
+	i := 1
+	if w.tok(1).isName() && w.tok(2).op(".") {
+		i = 3
+	}
+	if t := w.tok(i); t.isName() {
+		switch strings.ToLower(t.str) {
+		case "default", "c", "posix", "ucs_basic", "c.utf8", "c.utf-8":
+			w.drop(i + 1)
+			return true
+		}
+		if i == 3 {
+			w.keep(1)
+			w.drop(2)
+			w.keep(1)
+			return true
+		}
+	}
+	return false
+}
+
+// conflict rewrites ON CONFLICT ON CONSTRAINT c. It is called at the second ON.
+func (w *rewrites) conflict() bool {
+	if !w.tok(1).is("constraint") || !w.tok(2).isName() {
+		return false
+	}
+	name := strings.ReplaceAll(w.tok(2).str, `"`, `""`)
+	w.put(3, `("`+constraintMarker+name+`")`)
+	return true
+}
+
+// conflictPredicate drops WHERE p in ON CONFLICT (…) WHERE p DO.
+func (w *rewrites) conflictPredicate() bool {
+	if !w.tok(-1).op(")") {
+		return false
+	}
+	// Back to the opening parenthesis.
+	depth, i := 0, w.i-1
+	for ; i >= 0; i-- {
+		if w.f.toks[i].op(")") {
+			depth++
+		} else if w.f.toks[i].op("(") {
+			if depth--; depth == 0 {
+				break
+			}
+		}
+	}
+	if i < 2 || !w.f.toks[i-1].is("conflict") || !w.f.toks[i-2].is("on") {
+		return false
+	}
+	for j := w.i + 1; j < w.hi; j++ {
+		if w.f.toks[j].op("(") {
+			j = w.f.skipParens(j) - 1
+			continue
+		}
+		if w.f.toks[j].is("do") {
+			w.drop(j - w.i)
+			return true
+		}
+	}
+	return false
+}
+
+// generated rewrites GENERATED … AS IDENTITY [(…)] and GENERATED ALWAYS AS (…).
+func (w *rewrites) generated() bool {
+	i, kind := 0, ""
+	switch {
+	case w.tok(1).is("always"):
+		i, kind = 2, "always"
+	case w.tok(1).is("by") && w.tok(2).is("default"):
+		i, kind = 3, "by default"
+	default:
+		return false
+	}
+	if !w.tok(i).is("as") {
+		return false
+	}
+	if !w.tok(i + 1).is("identity") {
+		w.drop(i)
+		return true
+	}
+	i += 2
+	opts := ""
+	if w.tok(i).op("(") {
+		end := w.f.skipParens(w.i + i)
+		if end > w.hi {
+			return false
+		}
+		opts = w.f.text(w.i+i+1, end-1)
+		i = end - w.i
+	}
+	w.put(i, fmt.Sprintf(`DEFAULT "%s"('%s', '%s')`, identityFunc, kind, strings.ReplaceAll(opts, "'", "''")))
+	return true
+}
+
+// typeWords are the types that the module's grammar has words for.
+var typeWords = func() map[string]bool {
+	m := make(map[string]bool)
+	for _, w := range strings.Fields(`bigint bigserial bit blob bool boolean bytea bytes char character date dec decimal
+		double float float4 float8 inet int int2 int2vector int4 int8 int64 integer interval json jsonb name numeric oid
+		oidvector real regclass regproc regprocedure regnamespace regtype serial serial2 serial4 serial8 smallint
+		smallserial string text time timetz timestamp timestamptz uuid varbit varchar`) {
+		m[w] = true
+	}
+	return m
+}()
+
+// moduleType says whether the module knows a type of this name.
+func moduleType(t token) bool {
+	if t.kind == tokIdent && typeWords[t.str] {
+		return true
+	}
+	if t.str == "char" {
+		return true
+	}
+	_, ok, _ := types.TypeForNonKeywordTypeName(t.str)
+	return ok
+}
+
+// typeName is called before a type: it drops pg_catalog and replaces the names of
+// types that the module does not know.
+func (w *rewrites) typeName(annotation bool) {
+	if w.tok(0).op("@") && w.tok(1).kind == tokNumber {
+		w.udt(2, "@"+w.tok(1).str)
+		return
+	}
+	if !w.tok(0).isName() {
+		return
+	}
+	var parts []string
+	n := 0
+	for {
+		parts = append(parts, w.tok(n).str)
+		n++
+		if !w.tok(n).op(".") || !w.tok(n+1).isName() {
+			break
+		}
+		n++
+	}
+	last := w.tok(n - 1)
+	if len(parts) == 2 && parts[0] == "pg_catalog" && moduleType(last) {
+		w.drop(2)
+		if last.kind == tokQuoted && last.str != "char" {
+			w.put(1, last.str)
+		} else {
+			w.keep(1)
+		}
+		return
+	}
+	if len(parts) == 1 {
+		if last.kind == tokQuoted && last.str != "char" && typeWords[last.str] {
+			w.put(1, last.str) // "text" is text.
+			return
+		}
+		if moduleType(last) || last.kind == tokIdent && reserved(last.str) {
+			w.keep(1)
+			return
+		}
+	}
+	w.udt(n, strings.Join(parts, "\x00"))
+}
+
+func (w *rewrites) udt(n int, name string) {
+	k := len(w.f.side.types)
+	w.f.side.types = append(w.f.side.types, udtRef{name: name})
+	w.put(n, fmt.Sprintf("VARBIT(%d)", udtWidth+k))
+}
+
+// ConflictConstraint returns the name in ON CONFLICT ON CONSTRAINT name.
+func ConflictConstraint(oc *tree.OnConflict) (string, bool) {
+	if oc == nil || len(oc.Columns) != 1 {
+		return "", false
+	}
+	return strings.CutPrefix(string(oc.Columns[0]), constraintMarker)
+}
+
+// IdentityOf returns the GENERATED … AS IDENTITY clause of a column. Its
+// DefaultExpr must not be used then.
+func IdentityOf(col *tree.ColumnTableDef) (*Identity, error) {
+	fn, ok := col.DefaultExpr.Expr.(*tree.FuncExpr)
+	if !ok || len(fn.Exprs) != 2 {
+		return nil, nil
+	}
+	name, ok := fn.Func.FunctionReference.(*tree.UnresolvedName)
+	if !ok || name.NumParts != 1 || name.Parts[0] != identityFunc {
+		return nil, nil
+	}
+	kind, ok1 := fn.Exprs[0].(*tree.StrVal)
+	opts, ok2 := fn.Exprs[1].(*tree.StrVal)
+	if !ok1 || !ok2 {
+		return nil, nil
+	}
+	id := &Identity{Always: kind.RawString() == "always"}
+	var err error
+	id.Options, err = ParseSequenceOptions(opts.RawString())
+	return id, err
+}
