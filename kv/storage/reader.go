@@ -81,8 +81,15 @@ func (r *ReadOnly) Scan(start, end keys.Key, fn func(keys.Key, []byte) (bool, er
 
 func (r *ReadOnly) pin() *view { return r.v }
 
-// Close releases the view.
-func (r *ReadOnly) Close() error { return r.v.close() }
+// Close releases the view. It may be called again.
+func (r *ReadOnly) Close() error {
+	v := r.v
+	if v == nil {
+		return nil
+	}
+	r.v = nil
+	return v.release()
+}
 
 // Batch collects writes that are applied together. Reads through it see the
 // store and its own writes. It must be closed, also after Commit.
@@ -92,7 +99,13 @@ type Batch struct {
 	v   *view  // nil for a batch that is only written
 	key []byte // an engine key under construction
 	val []byte // a lock record under construction
+	// useReserve: commit also on a disk that is nearly full.
+	useReserve bool
 }
+
+// UseReserve lets the batch be committed when the disk is nearly full. It is for
+// what ends transactions, frees space or keeps the node alive.
+func (b *Batch) UseReserve() { b.useReserve = true }
 
 // Get implements Reader.
 func (b *Batch) Get(key keys.Key) ([]byte, bool, error) { return getPlain(b.b, key) }
@@ -166,7 +179,9 @@ func (b *Batch) Repr() []byte { return b.b.Repr() }
 
 // Commit applies the batch. With sync it returns after the write-ahead log is
 // on disk; concurrent commits share one sync. Without, a crash may lose the
-// batch, but never a part of it, nor a later synced one without it.
+// batch, but never a part of it, nor an earlier one while it stays.
+//
+// ErrDiskFull means that nothing was applied.
 func (b *Batch) Commit(sync bool) error {
 	if b.v != nil {
 		// The iterators of the view read the batch's memory.
@@ -176,6 +191,11 @@ func (b *Batch) Commit(sync bool) error {
 	}
 	if b.b.Empty() && !sync {
 		return nil
+	}
+	if !b.useReserve {
+		if err := b.eng.SpaceFor(int64(b.b.Len())); err != nil {
+			return err
+		}
 	}
 	o := pebble.NoSync
 	if sync {
@@ -187,11 +207,17 @@ func (b *Batch) Commit(sync bool) error {
 	return nil
 }
 
-// Close releases the batch; writes that were not committed are dropped.
+// Close releases the batch; writes that were not committed are dropped. It may
+// be called again.
 func (b *Batch) Close() error {
+	if b.b == nil {
+		return nil
+	}
+	defer func() { b.b = nil }()
 	var err error
-	if b.v != nil {
-		err = b.v.close()
+	if v := b.v; v != nil {
+		b.v = nil
+		err = v.release()
 	}
 	if berr := b.b.Close(); err == nil {
 		err = markEngineError(berr)

@@ -51,6 +51,11 @@ func (v *view) unpin() error {
 	if v.owned {
 		return nil
 	}
+	return v.release()
+}
+
+// release ends all use of v.
+func (v *view) release() error {
 	err := v.close()
 	v.eng, v.src = nil, nil
 	viewPool.Put(v)
