@@ -83,11 +83,10 @@ func Write(ctx context.Context, locs Locations, dir string, d Draft) (*backuppb.
 	if bytes.Equal(winner.Id, m.Id) {
 		return winner, nil // An earlier run of this job, or one thought dead.
 	}
-	return nil, ErrManifestExists(dir)
+	return nil, errManifestExists(dir)
 }
 
-// ErrManifestExists says that the place is taken by another backup.
-func ErrManifestExists(dir string) error {
+func errManifestExists(dir string) error {
 	return pgerr.Newf(pgerr.DuplicateFile, "%s already contains a BACKUP_MANIFEST file", dir)
 }
 
@@ -314,7 +313,7 @@ func CheckFree(ctx context.Context, store extstore.Store, dir string, jobID int6
 		return err
 	}
 	if exists {
-		return ErrManifestExists(dir)
+		return errManifestExists(dir)
 	}
 	return checkLock(ctx, root, dir, jobID, false)
 }

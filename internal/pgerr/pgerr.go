@@ -87,7 +87,8 @@ type Error struct {
 	Message  string
 	Detail   string
 	Hint     string
-	Position int // 1-based, in characters of the query; 0 means none
+	Position int    // 1-based, in characters of the query; 0 means none
+	Where    string // CONTEXT: what was being processed, as "COPY t, line 3, column a"
 
 	SchemaName, TableName, ColumnName, DataTypeName, ConstraintName string
 
@@ -129,6 +130,12 @@ func (e *Error) WithDetail(format string, args ...any) *Error {
 // WithHint sets the HINT line: the way out.
 func (e *Error) WithHint(format string, args ...any) *Error {
 	e.Hint = sprintf(format, args)
+	return e
+}
+
+// WithWhere sets the CONTEXT line: what was being processed.
+func (e *Error) WithWhere(format string, args ...any) *Error {
+	e.Where = sprintf(format, args)
 	return e
 }
 

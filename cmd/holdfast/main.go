@@ -1,0 +1,84 @@
+// Command holdfast is the Holdfast database: the node, its SQL shell and its
+// tools. Each subcommand turns flags into a configuration and calls the package
+// that does the work; this is the one place that ends the process.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	_ "time/tzdata" // zones exist on machines without a zone database
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfastdb/holdfast/kv/storage"
+)
+
+// Exit codes that scripts may rely on.
+const (
+	exitError       = 1
+	exitInterrupted = 3
+	exitFlags       = 4
+	exitDiskFull    = 10
+)
+
+// flagError marks errors in how the program was called.
+type flagError struct{ error }
+
+func (e flagError) Unwrap() error { return e.error }
+
+// silentError ends the process with a code after the message has been printed.
+type silentError struct{ code int }
+
+func (e silentError) Error() string { return fmt.Sprintf("exit %d", e.code) }
+
+func main() {
+	os.Exit(run(os.Args[1:]))
+}
+
+func run(args []string) int {
+	root := newRoot()
+	root.SetArgs(args)
+	err := root.ExecuteContext(context.Background())
+	var silent silentError
+	var flags flagError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &silent):
+		return silent.code
+	case errors.As(err, &flags):
+		fmt.Fprintf(os.Stderr, "ERROR: %v\n", err)
+		return exitFlags
+	}
+	printError(os.Stderr, err)
+	if errors.Is(err, storage.ErrDiskFull) {
+		return exitDiskFull
+	}
+	if errors.Is(err, context.Canceled) {
+		return exitInterrupted
+	}
+	return exitError
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "holdfast",
+		Short:         "Holdfast: a SQL store whose data can always be brought back",
+		SilenceErrors: true, SilenceUsage: true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError{err} })
+	root.AddCommand(newStartCommand(), newSQLCommand(), newDemoCommand(), newWorkloadCommand(),
+		newNodelocalCommand(), newVersionCommand())
+	return root
+}
+
+// interruptible returns a context that ends at the first SIGINT or SIGTERM.
+func interruptible(parent context.Context) (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(parent, os.Interrupt, syscall.SIGTERM)
+}

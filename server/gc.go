@@ -1,0 +1,58 @@
+package server
+
+import (
+	"context"
+	"sync/atomic"
+
+	"github.com/holdfastdb/holdfast/internal/hlc"
+	"github.com/holdfastdb/holdfast/internal/keys"
+	"github.com/holdfastdb/holdfast/kv"
+	"github.com/holdfastdb/holdfast/kv/kvserver"
+	"github.com/holdfastdb/holdfast/kv/protectedts"
+)
+
+// firstUserTableID is the lowest descriptor id of a user's object.
+const firstUserTableID = 100
+
+// gcPolicy tells the keyspace, which knows no tables, how long their old versions
+// must stay: the zones' gc.ttlseconds and the protection records. The keyspace
+// opens before there is a DB to read them with, so db comes later.
+type gcPolicy struct {
+	db atomic.Pointer[kv.DB]
+}
+
+func (g *gcPolicy) config() *kvserver.GCConfig {
+	return &kvserver.GCConfig{Policies: g.policies, Protections: g.protections}
+}
+
+func (g *gcPolicy) policies(ctx context.Context, span keys.Span) ([]kvserver.GCPolicy, error) {
+	return nil, nil
+}
+
+// protections lists every record of system.protected_ts_records as a protected
+// time of spans. A record of a database protects the whole table space: which
+// tables belonged to it at which time is not known here.
+func (g *gcPolicy) protections(ctx context.Context) ([]kvserver.Protection, hlc.Timestamp, error) {
+	db := g.db.Load()
+	if db == nil {
+		return nil, hlc.Timestamp{}, nil // Complete as of never: nothing is collected.
+	}
+	state, err := protectedts.Load(ctx, db)
+	if err != nil {
+		return nil, hlc.Timestamp{}, err
+	}
+	var out []kvserver.Protection
+	for _, r := range state.Records {
+		p := kvserver.Protection{Timestamp: r.Timestamp}
+		if !r.Target.Cluster && len(r.Target.DatabaseIDs) == 0 {
+			// Reading a table as of then needs what the system tables said then.
+			p.Spans = append(p.Spans, keys.Span{Key: keys.TableDataMin, EndKey: keys.TablePrefix(firstUserTableID)})
+			for _, id := range r.Target.TableIDs {
+				prefix := keys.TablePrefix(id)
+				p.Spans = append(p.Spans, keys.Span{Key: prefix, EndKey: prefix.PrefixEnd()})
+			}
+		}
+		out = append(out, p)
+	}
+	return out, state.ReadAt, nil
+}

@@ -1,0 +1,399 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/holdfastdb/holdfast/internal/hlc"
+	"github.com/holdfastdb/holdfast/internal/settings"
+	"github.com/holdfastdb/holdfast/jobs"
+	"github.com/holdfastdb/holdfast/kv"
+	"github.com/holdfastdb/holdfast/kv/kvserver"
+	"github.com/holdfastdb/holdfast/kv/storage"
+	"github.com/holdfastdb/holdfast/server/pgwire"
+	"github.com/holdfastdb/holdfast/sql"
+)
+
+// The identity of the only node of a cluster of one.
+const (
+	singleNodeID  = 1
+	singleStoreID = 1
+)
+
+// Node is one running node. Start opens it, Drain lets clients finish, Stop
+// closes it.
+type Node struct {
+	cfg   Config
+	log   *slog.Logger
+	ready readiness
+
+	// What Start opened, in that order; closers undoes it in reverse.
+	closers []closer
+	ident   kvserver.Ident
+	fresh   bool // this start made the cluster
+	engine  *storage.Engine
+	store   *kvserver.Store
+	db      *kv.DB
+	jobs    *jobs.Registry
+	sql     *sql.Server
+	pg      *pgwire.Server
+
+	sqlAddr, httpAddr net.Addr
+	started           time.Time
+	took              time.Duration
+}
+
+type closer struct {
+	what string
+	fn   func(context.Context) error
+}
+
+// New checks cfg and returns a node that has not been started.
+func New(cfg Config) (*Node, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	return &Node{cfg: cfg}, nil
+}
+
+// Run starts a node, calls ready once clients are served, and serves until ctx is
+// done. Then it lets clients finish, bounded by the drain timeouts or the end of
+// hard, and stops. It returns nil after such an orderly end.
+func Run(ctx, hard context.Context, cfg Config, ready func(*Node) error) error {
+	n, err := New(cfg)
+	if err != nil {
+		return err
+	}
+	if err := n.Start(ctx); err != nil {
+		return err
+	}
+	if ready != nil {
+		err = ready(n)
+	}
+	if err == nil {
+		<-ctx.Done()
+		drainCtx, cancel := context.WithTimeout(hard, cfg.DrainTransactions)
+		n.Drain(drainCtx)
+		cancel()
+	}
+	return errors.Join(err, n.Stop(hard))
+}
+
+// Start opens all parts of the node. If it fails, what had been opened is closed.
+func (n *Node) Start(ctx context.Context) (err error) {
+	began := time.Now()
+	defer func() {
+		if err != nil {
+			_ = n.Stop(context.WithoutCancel(ctx)) // The first error says more.
+		}
+	}()
+	if err := n.openLog(); err != nil {
+		return err
+	}
+	if n.cfg.GoMemoryBytes > 0 {
+		debug.SetMemoryLimit(n.cfg.GoMemoryBytes)
+	}
+	metrics := prometheus.NewRegistry()
+	labeled := prometheus.WrapRegistererWith(prometheus.Labels{"node_id": fmt.Sprint(singleNodeID)}, metrics)
+	labeled.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+
+	// Listen first: a taken port should not cost a recovery of the store, and
+	// clients that come early wait instead of being refused.
+	sqlListener, err := n.listen("--sql-addr", "--listen-addr")
+	if err != nil {
+		return err
+	}
+	n.sqlAddr = sqlListener.Addr()
+	if !n.cfg.Testing.NoHTTP {
+		l, err := net.Listen("tcp", n.cfg.HTTPAddr)
+		if err != nil {
+			return fmt.Errorf("--http-addr: %w", err)
+		}
+		n.httpAddr = l.Addr()
+		h := newHTTPServer(l, &n.ready, metrics, n.log)
+		n.onStop("HTTP server", func(ctx context.Context) error { h.close(ctx); return nil })
+	}
+
+	if err := n.openStorage(ctx); err != nil {
+		return err
+	}
+	labeled.MustRegister(newStoreCollector(n.engine, began))
+	if err := n.openSQL(ctx, labeled); err != nil {
+		return err
+	}
+	n.servePG(sqlListener, labeled)
+
+	n.started, n.took = began, time.Since(began)
+	n.ready.set(stateReady)
+	n.log.Info("node started", "sql", n.sqlAddr, "http", n.httpAddr, "store", n.cfg.Store, "took", n.took)
+	return nil
+}
+
+func (n *Node) onStop(what string, fn func(context.Context) error) {
+	n.closers = append(n.closers, closer{what, fn})
+}
+
+func (n *Node) openLog() error {
+	if n.cfg.Testing.Log != nil {
+		n.log = n.cfg.Testing.Log
+		return nil
+	}
+	log, closeLog, err := openLog(n.cfg.LogDir, n.cfg.StderrLevel, os.Stderr)
+	if err != nil {
+		return err
+	}
+	n.log = log.With("node", singleNodeID)
+	n.onStop("log", func(context.Context) error { closeLog(); return nil })
+	return nil
+}
+
+// listen opens the port that SQL is served on.
+func (n *Node) listen(sqlFlag, listenFlag string) (net.Listener, error) {
+	flag, addr := listenFlag, n.cfg.ListenAddr
+	if n.cfg.SQLAddr != "" {
+		flag, addr = sqlFlag, n.cfg.SQLAddr
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", flag, err)
+	}
+	n.onStop("SQL listener", func(context.Context) error { return ignoreClosed(l.Close()) })
+	return l, nil
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// openStorage opens the engine, makes a cluster of it if it is new, and opens the
+// keyspace.
+func (n *Node) openStorage(ctx context.Context) error {
+	cfg := storage.DefaultConfig(n.cfg.Store.Path)
+	cfg.CacheBytes, cfg.Logger = n.cfg.CacheBytes, n.log
+	if n.cfg.Store.InMemory {
+		cfg.Dir, cfg.FS, cfg.ReserveBytes = "/mem", vfs.NewMem(), 0
+	}
+	engine, err := storage.Open(cfg)
+	if err != nil {
+		return err
+	}
+	n.engine = engine
+	n.onStop("storage", func(context.Context) error { return engine.Close() })
+
+	n.ident, err = kvserver.ReadIdent(engine)
+	if errors.Is(err, kvserver.ErrNotBootstrapped) {
+		n.fresh = true
+		n.ident = kvserver.Ident{ClusterID: newClusterID(), NodeID: singleNodeID, StoreID: singleStoreID}
+		err = kvserver.Bootstrap(engine, n.ident)
+	}
+	if err != nil {
+		return fmt.Errorf("--store: %w", err)
+	}
+
+	clock := hlc.NewSystemClock(n.cfg.MaxOffset)
+	gc := &gcPolicy{}
+	store, err := kvserver.Open(ctx, kvserver.Config{
+		Engine: engine, Clock: clock, Log: n.log, NodeID: n.ident.NodeID, GC: gc.config(),
+	})
+	if err != nil {
+		return fmt.Errorf("opening the keyspace of %s: %w", n.cfg.Store, err)
+	}
+	n.store = store
+	n.onStop("keyspace", func(context.Context) error { return store.Close() })
+	n.db = kv.NewDB(kv.Config{Sender: kv.NewRouter(store, store), Clock: clock, Log: n.log})
+	gc.db.Store(n.db)
+	return nil
+}
+
+// newClusterID returns a random UUID.
+func newClusterID() (id [16]byte) {
+	_, _ = rand.Read(id[:]) // never fails
+	id[6] = id[6]&0x0f | 0x40
+	id[8] = id[8]&0x3f | 0x80
+	return id
+}
+
+// openSQL opens what knows of tables: settings, jobs, sessions and backups.
+func (n *Node) openSQL(ctx context.Context, metrics prometheus.Registerer) error {
+	if err := sql.Bootstrap(ctx, n.db); err != nil {
+		return fmt.Errorf("preparing the system tables: %w", err)
+	}
+	set := settings.NewRegistry()
+	jobsConfig := jobs.DefaultConfig()
+	jobsConfig.DB, jobsConfig.NodeID, jobsConfig.Log = n.db, int64(n.ident.NodeID), n.log
+	jobsConfig.Settings = jobs.RegisterSettings(set)
+	jobsConfig.Constructors = map[string]func() jobs.Resumer{}
+	n.jobs = jobs.NewRegistry(jobsConfig)
+
+	srv, err := sql.NewServer(sql.ServerConfig{
+		DB: n.db, Log: n.log, NodeID: int32(n.ident.NodeID), ClusterID: n.ident.ClusterID,
+		Locality: n.cfg.Locality.String(), Version: n.cfg.Version, StatementMemoryBytes: n.cfg.SQLMemoryBytes,
+	})
+	if err != nil {
+		return fmt.Errorf("opening SQL: %w", err)
+	}
+	n.sql = srv
+	n.onStop("SQL", func(ctx context.Context) error { srv.Close(ctx); return nil })
+
+	n.background("jobs", n.jobs.Run)
+	return nil
+}
+
+// background runs fn until Stop reaches it.
+func (n *Node) background(what string, fn func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	var err error
+	wg.Go(func() { err = fn(ctx) })
+	n.onStop(what, func(context.Context) error {
+		cancel()
+		wg.Wait()
+		return err
+	})
+}
+
+// servePG begins to serve clients. They go before anything else does.
+func (n *Node) servePG(l net.Listener, metrics prometheus.Registerer) {
+	cfg := pgwire.DefaultConfig()
+	cfg.Log, cfg.Metrics = n.log, metrics
+	cfg.NewSession = func(ctx context.Context, args sql.SessionArgs) (pgwire.Session, error) {
+		s, err := n.sql.NewSession(ctx, args)
+		if err != nil {
+			return nil, err
+		}
+		return session{s, args}, nil
+	}
+	n.pg = pgwire.NewServer(cfg)
+	n.background("SQL clients", func(ctx context.Context) error { return n.pg.Serve(ctx, l) })
+}
+
+// Drain makes the node refuse new clients and lets the present ones finish their
+// transactions until ctx is done.
+func (n *Node) Drain(ctx context.Context) {
+	n.ready.set(stateDraining)
+	n.log.Info("initiating graceful shutdown of server", "clients", n.pg.Connections())
+	if err := n.pg.Drain(ctx); err != nil {
+		n.log.Warn("some clients did not finish in time", "err", err)
+	}
+}
+
+// Stop closes everything that Start opened, in reverse. Clients are cut off;
+// committed data is safe whenever the process ends.
+func (n *Node) Stop(ctx context.Context) error {
+	n.ready.set(stateDraining)
+	var errs []error
+	for len(n.closers) > 0 {
+		c := n.closers[len(n.closers)-1]
+		n.closers = n.closers[:len(n.closers)-1]
+		if err := c.fn(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("closing %s: %w", c.what, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// SQLAddr is the address that SQL clients connect to.
+func (n *Node) SQLAddr() net.Addr { return n.sqlAddr }
+
+// HTTPAddr is the address of the HTTP server; nil if there is none.
+func (n *Node) HTTPAddr() net.Addr { return n.httpAddr }
+
+// SQLURL is a connection string for tools on this machine.
+func (n *Node) SQLURL() string {
+	return "postgresql://root@" + clientAddr(n.sqlAddr) + "/defaultdb?sslmode=disable"
+}
+
+// clientAddr replaces an address that stands for all interfaces.
+func clientAddr(a net.Addr) string {
+	t, ok := a.(*net.TCPAddr)
+	if !ok || !t.IP.IsUnspecified() {
+		return a.String()
+	}
+	return net.JoinHostPort("localhost", fmt.Sprint(t.Port))
+}
+
+// Describe writes what a person who starts a node wants to know.
+func (n *Node) Describe(w io.Writer) {
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(w, "%-20s %s\n", name+":", fmt.Sprintf(format, args...))
+	}
+	fmt.Fprintf(w, "%s node starting at %s (took %.1fs)\n", ProductName, n.started.UTC().Format("2006-01-02 15:04:05.000000 -0700 MST"), n.took.Seconds())
+	line("build", "%s", n.cfg.Version)
+	if n.httpAddr != nil {
+		line("webui", "http://%s", clientAddr(n.httpAddr))
+	}
+	line("sql", "%s", n.SQLURL())
+	line("sql (JDBC)", "jdbc:postgresql://%s/defaultdb?sslmode=disable&user=root", clientAddr(n.sqlAddr))
+	line("client flags", "holdfast <client cmd> --host=%s --insecure", clientAddr(n.sqlAddr))
+	if n.cfg.LogDir != "" {
+		line("logs", "%s", abs(n.cfg.LogDir))
+	}
+	line("external I/O path", "%s", n.cfg.ExternalIODir)
+	if len(n.cfg.Attrs) > 0 {
+		line("attrs", "%s", joinAttrs(n.cfg.Attrs))
+	}
+	if len(n.cfg.Locality) > 0 {
+		line("locality", "%s", n.cfg.Locality)
+	}
+	line("store[0]", "%s", n.cfg.Store)
+	status := "restarted pre-existing node"
+	if n.fresh {
+		status = "initialized new cluster"
+	}
+	line("status", "%s", status)
+	line("clusterID", "%s", formatUUID(n.ident.ClusterID))
+	line("nodeID", "%d", n.ident.NodeID)
+}
+
+func abs(path string) string {
+	if a, err := filepath.Abs(path); err == nil {
+		return a
+	}
+	return path
+}
+
+func joinAttrs(attrs []string) string {
+	s := ""
+	for i, a := range attrs {
+		if i > 0 {
+			s += ":"
+		}
+		s += a
+	}
+	return s
+}
+
+func formatUUID(u [16]byte) string {
+	return fmt.Sprintf("%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:16])
+}
+
+// session adds what sql does not say of itself yet.
+type session struct {
+	*sql.Session
+	args sql.SessionArgs
+}
+
+func (s session) ReportedParameters() map[string]string {
+	return map[string]string{
+		"client_encoding": "UTF8", "server_encoding": "UTF8", "server_version": "15.0", "DateStyle": "ISO, MDY",
+		"integer_datetimes": "on", "standard_conforming_strings": "on", "TimeZone": "UTC", "IntervalStyle": "postgres",
+		"session_authorization": s.args.User, "is_superuser": "on", "application_name": s.args.ApplicationName,
+	}
+}
