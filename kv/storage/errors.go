@@ -128,7 +128,7 @@ func (e *ConditionFailedError) Error() string {
 	if e.Actual == nil {
 		return fmt.Sprintf("unexpected value: %s does not exist", keys.Pretty(e.Key))
 	}
-	return fmt.Sprintf("unexpected value: %s has %x", keys.Pretty(e.Key), e.Actual)
+	return fmt.Sprintf("unexpected value: %s has another one, of %d bytes", keys.Pretty(e.Key), len(e.Actual))
 }
 
 // TransactionStateError says that a request contradicts what the same
