@@ -16,6 +16,7 @@ type ExportOptions struct {
 	StartTime    hlc.Timestamp // exclusive; zero: from the beginning
 	EndTime      hlc.Timestamp // inclusive; not in the future
 	ResumeTS     hlc.Timestamp // continues inside the history of the first key
+	ResumeMidRow bool          // the page before ended inside the row of the first key
 	AllRevisions bool          // every version, not only the newest
 	TargetBytes  int64         // a page ends at the row that reaches it; zero: no limit
 	MaxBytes     int64         // a row whose history exceeds it is cut; zero: no limit
@@ -41,7 +42,7 @@ func (db *DB) Export(ctx context.Context, span keys.Span, opts ExportOptions) (E
 	resp, err := db.sendOne(ctx, kvpb.Header{Timestamp: opts.EndTime, Priority: kvpb.PriorityMax}, kvpb.Request{
 		Op: kvpb.OpExport, Key: span.Key, EndKey: span.End(),
 		Args: &kvpb.ExportArgs{
-			StartTime: opts.StartTime, EndTime: opts.EndTime, ResumeTS: opts.ResumeTS,
+			StartTime: opts.StartTime, EndTime: opts.EndTime, ResumeTS: opts.ResumeTS, ResumeMidRow: opts.ResumeMidRow,
 			AllRevisions: opts.AllRevisions, TargetBytes: opts.TargetBytes, MaxBytes: opts.MaxBytes,
 		},
 	})
@@ -148,6 +149,12 @@ func (db *DB) SplitSpan(ctx context.Context, span keys.Span) ([]keys.Span, error
 		}
 	}
 	return spans, nil
+}
+
+// SplitSpanBySize cuts span at the range boundaries inside it and, where the
+// store can tell cheaply, into parts of about targetBytes.
+func (db *DB) SplitSpanBySize(ctx context.Context, span keys.Span, targetBytes int64) ([]keys.Span, error) {
+	return db.SplitSpan(ctx, span)
 }
 
 // GCThreshold returns the highest timestamp at or below which versions of span

@@ -54,6 +54,9 @@ func NewDB(cfg Config) *DB {
 	return &DB{cfg: cfg, sender: cfg.Sender, clock: cfg.Clock, log: cfg.Log}
 }
 
+// Sender returns what the DB sends its batches through.
+func (db *DB) Sender() Sender { return db.sender }
+
 // Clock returns the node's clock.
 func (db *DB) Clock() *hlc.Clock { return db.clock }
 

@@ -126,12 +126,32 @@ func (r *Router) sendSplit(ctx context.Context, ba *kvpb.BatchRequest) (*kvpb.Ba
 			if parts[i].end != last {
 				continue
 			}
+			parts[i].ba.Txn = withTimestampOf(parts[i].ba.Txn, out)
 			if err := r.sendPart(ctx, &parts[i], out); err != nil {
-				return nil, err
+				return nil, afterPart(err, ba, out)
 			}
 		}
 	}
 	return out, nil
+}
+
+// withTimestampOf returns txn with what the parts of its batch that were sent so
+// far made of its write timestamp: the commit must not be below their intents.
+func withTimestampOf(txn *kvpb.Transaction, sent *kvpb.BatchResponse) *kvpb.Transaction {
+	if txn == nil || sent.Txn.WriteTimestamp.LessEq(txn.WriteTimestamp) {
+		return txn
+	}
+	t := *txn
+	t.WriteTimestamp = sent.Txn.WriteTimestamp
+	return &t
+}
+
+// afterPart adds to err that parts of the batch were evaluated before it.
+func afterPart(err error, ba *kvpb.BatchRequest, sent *kvpb.BatchResponse) error {
+	if ba.Txn == nil || sent.Txn.WriteTimestamp.LessEq(ba.Txn.WriteTimestamp) {
+		return err
+	}
+	return &kvpb.PartialBatchError{WriteTimestamp: sent.Txn.WriteTimestamp, Cause: err}
 }
 
 // sendPart sends p and merges its answer into out. If the range has changed
@@ -277,10 +297,11 @@ func (r *Router) sendLimited(ctx context.Context, ba *kvpb.BatchRequest, out *kv
 		send := func(_ *kvpb.RangeDescriptor, piece kvpb.Request) (bool, error) {
 			sub := kvpb.BatchRequest{Header: ba.Header, Requests: []kvpb.Request{piece}}
 			sub.CanForwardReadTimestamp = false
+			sub.Txn = withTimestampOf(ba.Txn, out)
 			sub.MaxKeys, sub.TargetBytes = maxKeys, targetBytes
 			resp, err := r.Send(ctx, &sub)
 			if err != nil {
-				return false, err
+				return false, afterPart(err, ba, out)
 			}
 			mergeHeader(out, resp)
 			got := &resp.Responses[0]

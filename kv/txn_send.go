@@ -141,6 +141,11 @@ func (t *Txn) sendRetryingLocked(ctx context.Context, o *outgoing) (*kvpb.BatchR
 			}
 			return resp, nil
 		}
+		var partial *kvpb.PartialBatchError
+		if errors.As(err, &partial) {
+			t.proto.WriteTimestamp.Forward(partial.WriteTimestamp)
+			err = partial.Cause
+		}
 		to, reason, ok := refreshTarget(err)
 		if !ok {
 			return nil, t.handleErrorLocked(o, err)

@@ -1433,8 +1433,7 @@ func (x *TableStatistics) GetStatistics() []*TableStatistic {
 	return nil
 }
 
-// Target is what BACKUP or RESTORE was asked for, resolved to ids at the
-// statement for backups.
+// Targets is what BACKUP or RESTORE was asked for. None set: nothing.
 type Targets struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Cluster       bool                   `protobuf:"varint,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
@@ -1503,12 +1502,12 @@ func (x *Targets) GetSystemUsers() bool {
 	return false
 }
 
+// TablePattern is a name as written: one to three parts, the last of which may
+// be a star.
 type TablePattern struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Database      string                 `protobuf:"bytes,1,opt,name=database,proto3" json:"database,omitempty"`
-	Schema        string                 `protobuf:"bytes,2,opt,name=schema,proto3" json:"schema,omitempty"` // empty: all schemas, with all set
-	Table         string                 `protobuf:"bytes,3,opt,name=table,proto3" json:"table,omitempty"`
-	All           bool                   `protobuf:"varint,4,opt,name=all,proto3" json:"all,omitempty"` // every table of the database or schema
+	Parts         []string               `protobuf:"bytes,1,rep,name=parts,proto3" json:"parts,omitempty"`
+	All           bool                   `protobuf:"varint,2,opt,name=all,proto3" json:"all,omitempty"` // parts are followed by a star
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1543,25 +1542,11 @@ func (*TablePattern) Descriptor() ([]byte, []int) {
 	return file_backupccl_backuppb_backup_proto_rawDescGZIP(), []int{15}
 }
 
-func (x *TablePattern) GetDatabase() string {
+func (x *TablePattern) GetParts() []string {
 	if x != nil {
-		return x.Database
+		return x.Parts
 	}
-	return ""
-}
-
-func (x *TablePattern) GetSchema() string {
-	if x != nil {
-		return x.Schema
-	}
-	return ""
-}
-
-func (x *TablePattern) GetTable() string {
-	if x != nil {
-		return x.Table
-	}
-	return ""
+	return nil
 }
 
 func (x *TablePattern) GetAll() bool {
@@ -1590,6 +1575,8 @@ type BackupDetails struct {
 	CompleteDbs         []uint32   `protobuf:"varint,14,rep,packed,name=complete_dbs,json=completeDbs,proto3" json:"complete_dbs,omitempty"`
 	ClusterId           []byte     `protobuf:"bytes,15,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	AllowFullWithSubdir bool       `protobuf:"varint,16,opt,name=allow_full_with_subdir,json=allowFullWithSubdir,proto3" json:"allow_full_with_subdir,omitempty"`
+	CurrentDatabase     string     `protobuf:"bytes,17,opt,name=current_database,json=currentDatabase,proto3" json:"current_database,omitempty"`
+	SearchPath          []string   `protobuf:"bytes,18,rep,name=search_path,json=searchPath,proto3" json:"search_path,omitempty"`
 	// What the first run resolved; empty before.
 	Resolved             bool       `protobuf:"varint,20,opt,name=resolved,proto3" json:"resolved,omitempty"`
 	ResolvedSubdir       string     `protobuf:"bytes,21,opt,name=resolved_subdir,json=resolvedSubdir,proto3" json:"resolved_subdir,omitempty"`
@@ -1603,6 +1590,7 @@ type BackupDetails struct {
 	RevisionStartTime    *Timestamp `protobuf:"bytes,29,opt,name=revision_start_time,json=revisionStartTime,proto3" json:"revision_start_time,omitempty"`
 	IntroducedSpans      []*Span    `protobuf:"bytes,30,rep,name=introduced_spans,json=introducedSpans,proto3" json:"introduced_spans,omitempty"`
 	Spans                []*Span    `protobuf:"bytes,31,rep,name=spans,proto3" json:"spans,omitempty"`
+	IncrementalRoot      string     `protobuf:"bytes,32,opt,name=incremental_root,json=incrementalRoot,proto3" json:"incremental_root,omitempty"`
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
 }
@@ -1749,6 +1737,20 @@ func (x *BackupDetails) GetAllowFullWithSubdir() bool {
 	return false
 }
 
+func (x *BackupDetails) GetCurrentDatabase() string {
+	if x != nil {
+		return x.CurrentDatabase
+	}
+	return ""
+}
+
+func (x *BackupDetails) GetSearchPath() []string {
+	if x != nil {
+		return x.SearchPath
+	}
+	return nil
+}
+
 func (x *BackupDetails) GetResolved() bool {
 	if x != nil {
 		return x.Resolved
@@ -1833,6 +1835,13 @@ func (x *BackupDetails) GetSpans() []*Span {
 	return nil
 }
 
+func (x *BackupDetails) GetIncrementalRoot() string {
+	if x != nil {
+		return x.IncrementalRoot
+	}
+	return ""
+}
+
 type BackupProgress struct {
 	state              protoimpl.MessageState `protogen:"open.v1"`
 	SpansTotal         int64                  `protobuf:"varint,1,opt,name=spans_total,json=spansTotal,proto3" json:"spans_total,omitempty"`
@@ -1840,8 +1849,10 @@ type BackupProgress struct {
 	Counts             *RowCount              `protobuf:"bytes,3,opt,name=counts,proto3" json:"counts,omitempty"`
 	BytesWritten       int64                  `protobuf:"varint,4,opt,name=bytes_written,json=bytesWritten,proto3" json:"bytes_written,omitempty"`
 	CheckpointSequence uint32                 `protobuf:"varint,5,opt,name=checkpoint_sequence,json=checkpointSequence,proto3" json:"checkpoint_sequence,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// notices are for the waiting client.
+	Notices       []string `protobuf:"bytes,6,rep,name=notices,proto3" json:"notices,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *BackupProgress) Reset() {
@@ -1907,6 +1918,13 @@ func (x *BackupProgress) GetCheckpointSequence() uint32 {
 		return x.CheckpointSequence
 	}
 	return 0
+}
+
+func (x *BackupProgress) GetNotices() []string {
+	if x != nil {
+		return x.Notices
+	}
+	return nil
 }
 
 type Rewrite struct {
@@ -2017,7 +2035,7 @@ type RestoreDetails struct {
 	ExecutionLocality                string                 `protobuf:"bytes,20,opt,name=execution_locality,json=executionLocality,proto3" json:"execution_locality,omitempty"`
 	UnsafeRestoreIncompatibleVersion bool                   `protobuf:"varint,21,opt,name=unsafe_restore_incompatible_version,json=unsafeRestoreIncompatibleVersion,proto3" json:"unsafe_restore_incompatible_version,omitempty"`
 	CurrentDatabase                  string                 `protobuf:"bytes,22,opt,name=current_database,json=currentDatabase,proto3" json:"current_database,omitempty"`
-	CurrentSchema                    string                 `protobuf:"bytes,23,opt,name=current_schema,json=currentSchema,proto3" json:"current_schema,omitempty"`
+	SearchPath                       []string               `protobuf:"bytes,23,rep,name=search_path,json=searchPath,proto3" json:"search_path,omitempty"`
 	Description                      string                 `protobuf:"bytes,24,opt,name=description,proto3" json:"description,omitempty"`
 	// What planning decided.
 	Planned                 bool       `protobuf:"varint,30,opt,name=planned,proto3" json:"planned,omitempty"`
@@ -2223,11 +2241,11 @@ func (x *RestoreDetails) GetCurrentDatabase() string {
 	return ""
 }
 
-func (x *RestoreDetails) GetCurrentSchema() string {
+func (x *RestoreDetails) GetSearchPath() []string {
 	if x != nil {
-		return x.CurrentSchema
+		return x.SearchPath
 	}
-	return ""
+	return nil
 }
 
 func (x *RestoreDetails) GetDescription() string {
@@ -2555,12 +2573,10 @@ const file_backupccl_backuppb_backup_proto_rawDesc = "" +
 	"\acluster\x18\x01 \x01(\bR\acluster\x12\x1c\n" +
 	"\tdatabases\x18\x02 \x03(\tR\tdatabases\x125\n" +
 	"\x06tables\x18\x03 \x03(\v2\x1d.holdfast.backup.TablePatternR\x06tables\x12!\n" +
-	"\fsystem_users\x18\x04 \x01(\bR\vsystemUsers\"j\n" +
-	"\fTablePattern\x12\x1a\n" +
-	"\bdatabase\x18\x01 \x01(\tR\bdatabase\x12\x16\n" +
-	"\x06schema\x18\x02 \x01(\tR\x06schema\x12\x14\n" +
-	"\x05table\x18\x03 \x01(\tR\x05table\x12\x10\n" +
-	"\x03all\x18\x04 \x01(\bR\x03all\"\xdf\b\n" +
+	"\fsystem_users\x18\x04 \x01(\bR\vsystemUsers\"6\n" +
+	"\fTablePattern\x12\x14\n" +
+	"\x05parts\x18\x01 \x03(\tR\x05parts\x12\x10\n" +
+	"\x03all\x18\x02 \x01(\bR\x03all\"\xd6\t\n" +
 	"\rBackupDetails\x122\n" +
 	"\atargets\x18\x01 \x01(\v2\x18.holdfast.backup.TargetsR\atargets\x12\x12\n" +
 	"\x04uris\x18\x02 \x03(\tR\x04uris\x12\x16\n" +
@@ -2581,7 +2597,10 @@ const file_backupccl_backuppb_backup_proto_rawDesc = "" +
 	"\fcomplete_dbs\x18\x0e \x03(\rR\vcompleteDbs\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x0f \x01(\fR\tclusterId\x123\n" +
-	"\x16allow_full_with_subdir\x18\x10 \x01(\bR\x13allowFullWithSubdir\x12\x1a\n" +
+	"\x16allow_full_with_subdir\x18\x10 \x01(\bR\x13allowFullWithSubdir\x12)\n" +
+	"\x10current_database\x18\x11 \x01(\tR\x0fcurrentDatabase\x12\x1f\n" +
+	"\vsearch_path\x18\x12 \x03(\tR\n" +
+	"searchPath\x12\x1a\n" +
 	"\bresolved\x18\x14 \x01(\bR\bresolved\x12'\n" +
 	"\x0fresolved_subdir\x18\x15 \x01(\tR\x0eresolvedSubdir\x12\x1b\n" +
 	"\tlayer_dir\x18\x16 \x01(\tR\blayerDir\x120\n" +
@@ -2595,7 +2614,8 @@ const file_backupccl_backuppb_backup_proto_rawDesc = "" +
 	"\vdescription\x18\x1c \x01(\tR\vdescription\x12J\n" +
 	"\x13revision_start_time\x18\x1d \x01(\v2\x1a.holdfast.backup.TimestampR\x11revisionStartTime\x12@\n" +
 	"\x10introduced_spans\x18\x1e \x03(\v2\x15.holdfast.backup.SpanR\x0fintroducedSpans\x12+\n" +
-	"\x05spans\x18\x1f \x03(\v2\x15.holdfast.backup.SpanR\x05spans\"\xd9\x01\n" +
+	"\x05spans\x18\x1f \x03(\v2\x15.holdfast.backup.SpanR\x05spans\x12)\n" +
+	"\x10incremental_root\x18  \x01(\tR\x0fincrementalRoot\"\xf3\x01\n" +
 	"\x0eBackupProgress\x12\x1f\n" +
 	"\vspans_total\x18\x01 \x01(\x03R\n" +
 	"spansTotal\x12\x1d\n" +
@@ -2603,7 +2623,8 @@ const file_backupccl_backuppb_backup_proto_rawDesc = "" +
 	"spans_done\x18\x02 \x01(\x03R\tspansDone\x121\n" +
 	"\x06counts\x18\x03 \x01(\v2\x19.holdfast.backup.RowCountR\x06counts\x12#\n" +
 	"\rbytes_written\x18\x04 \x01(\x03R\fbytesWritten\x12/\n" +
-	"\x13checkpoint_sequence\x18\x05 \x01(\rR\x12checkpointSequence\"\xba\x01\n" +
+	"\x13checkpoint_sequence\x18\x05 \x01(\rR\x12checkpointSequence\x12\x18\n" +
+	"\anotices\x18\x06 \x03(\tR\anotices\"\xba\x01\n" +
 	"\aRewrite\x12\x15\n" +
 	"\x06old_id\x18\x01 \x01(\rR\x05oldId\x12\x15\n" +
 	"\x06new_id\x18\x02 \x01(\rR\x05newId\x12\x1b\n" +
@@ -2611,7 +2632,7 @@ const file_backupccl_backuppb_backup_proto_rawDesc = "" +
 	"\x10parent_schema_id\x18\x04 \x01(\rR\x0eparentSchemaId\x12\x1f\n" +
 	"\vto_existing\x18\x05 \x01(\bR\n" +
 	"toExisting\x12\x19\n" +
-	"\bnew_name\x18\x06 \x01(\tR\anewName\"\xce\f\n" +
+	"\bnew_name\x18\x06 \x01(\tR\anewName\"\xc8\f\n" +
 	"\x0eRestoreDetails\x122\n" +
 	"\atargets\x18\x01 \x01(\v2\x18.holdfast.backup.TargetsR\atargets\x12\x12\n" +
 	"\x04uris\x18\x02 \x03(\tR\x04uris\x12\x16\n" +
@@ -2636,8 +2657,9 @@ const file_backupccl_backuppb_backup_proto_rawDesc = "" +
 	"\x04user\x18\x13 \x01(\tR\x04user\x12-\n" +
 	"\x12execution_locality\x18\x14 \x01(\tR\x11executionLocality\x12M\n" +
 	"#unsafe_restore_incompatible_version\x18\x15 \x01(\bR unsafeRestoreIncompatibleVersion\x12)\n" +
-	"\x10current_database\x18\x16 \x01(\tR\x0fcurrentDatabase\x12%\n" +
-	"\x0ecurrent_schema\x18\x17 \x01(\tR\rcurrentSchema\x12 \n" +
+	"\x10current_database\x18\x16 \x01(\tR\x0fcurrentDatabase\x12\x1f\n" +
+	"\vsearch_path\x18\x17 \x03(\tR\n" +
+	"searchPath\x12 \n" +
 	"\vdescription\x18\x18 \x01(\tR\vdescription\x12\x18\n" +
 	"\aplanned\x18\x1e \x01(\bR\aplanned\x12'\n" +
 	"\x0fresolved_subdir\x18\x1f \x01(\tR\x0eresolvedSubdir\x125\n" +

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sort"
 
 	"google.golang.org/protobuf/proto"
 
@@ -328,3 +329,18 @@ func (l *Layer) Root() extstore.Store { return at(l.locs.Default(), l.Dir) }
 
 // Locations returns where the layer was opened.
 func (l *Layer) Locations() Locations { return l.locs }
+
+// Localities returns the layer's non-default localities, sorted.
+func (l *Layer) Localities() []string {
+	kvs := append([]string{}, l.Manifest.LocalityKvs...)
+	sort.Strings(kvs)
+	return kvs
+}
+
+// FormatID prints a cluster or backup id.
+func FormatID(id []byte) string { return fmtID(id) }
+
+// Exists says whether dir holds a complete layer.
+func Exists(ctx context.Context, store extstore.Store, dir string) (bool, error) {
+	return extstore.Exists(ctx, at(store, dir), manifestName)
+}

@@ -397,7 +397,7 @@ func TestChain(t *testing.T) {
 				}
 				dir := FullDir("/full/x/y")
 				if start != 0 {
-					dir = IncrementalDir("/full/x/y", sec(start), sec(end), false)
+					dir = IncrementalDir(IncrementalsRoot("/full/x/y", false), sec(start), sec(end))
 				}
 				if !missing {
 					mustWrite(t, locs, dir, d)
@@ -473,7 +473,7 @@ func TestGoldenNames(t *testing.T) {
 	if err := WriteLatest(t.Context(), s, sub, sec(1).Time()); err != nil {
 		t.Fatal(err)
 	}
-	mustWrite(t, locs, IncrementalDir(sub, sec(0), sec(60), false), draft(2, sec(0), sec(60), 1))
+	mustWrite(t, locs, IncrementalDir(IncrementalsRoot(sub, false), sec(0), sec(60)), draft(2, sec(0), sec(60), 1))
 	datadriven.RunTest(t, "testdata/names", func(*testing.T, *datadriven.TestData) string {
 		return strings.Join(names(t, s), "\n") + "\n"
 	})

@@ -61,11 +61,10 @@ func CleanSubdir(s string) string { return "/" + strings.Trim(s, "/") }
 // FullDir is the directory of a full layer, relative to its collection.
 func FullDir(subdir string) string { return strings.Trim(subdir, "/") }
 
-// IncrementalDir is the directory of an incremental layer, relative to its
-// collection, or to the incremental location when own is set.
-func IncrementalDir(subdir string, start, end hlc.Timestamp, own bool) string {
-	return path.Join(IncrementalsRoot(subdir, own),
-		end.Time().Format(incrementalFormat)+"-"+start.Time().Format(sinceFormat))
+// IncrementalDir is the directory of an incremental layer below the root of its
+// chain's incrementals.
+func IncrementalDir(root string, start, end hlc.Timestamp) string {
+	return path.Join(root, end.Time().Format(incrementalFormat)+"-"+start.Time().Format(sinceFormat))
 }
 
 // IncrementalsRoot is where the incremental layers of a full lie.

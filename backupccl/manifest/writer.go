@@ -83,10 +83,11 @@ func Write(ctx context.Context, locs Locations, dir string, d Draft) (*backuppb.
 	if bytes.Equal(winner.Id, m.Id) {
 		return winner, nil // An earlier run of this job, or one thought dead.
 	}
-	return nil, errManifestExists(dir)
+	return nil, ErrManifestExists(dir)
 }
 
-func errManifestExists(dir string) error {
+// ErrManifestExists says that the place is taken by another backup.
+func ErrManifestExists(dir string) error {
 	return pgerr.Newf(pgerr.DuplicateFile, "%s already contains a BACKUP_MANIFEST file", dir)
 }
 
@@ -313,7 +314,7 @@ func CheckFree(ctx context.Context, store extstore.Store, dir string, jobID int6
 		return err
 	}
 	if exists {
-		return errManifestExists(dir)
+		return ErrManifestExists(dir)
 	}
 	return checkLock(ctx, root, dir, jobID, false)
 }

@@ -144,8 +144,9 @@ func (t *Table) IndexKeyPrefix(ix *Index, values ...any) (keys.Key, error) {
 // Span covers all rows of the table's primary index.
 func (t *Table) Span() keys.Span { return keys.IndexSpan(t.ID, 1) }
 
-// Decode returns the row that a pair of the primary index holds.
-func (t *Table) Decode(key keys.Key, value []byte) (row Row, err error) {
+// DecodeKey returns the row of a primary index key with nothing but its primary
+// key columns set.
+func (t *Table) DecodeKey(key keys.Key) (row Row, err error) {
 	defer guard(t.Name, key, &err)
 	tableID, indexID, rest, ok := keys.DecodeIndexPrefix(key)
 	if !ok || tableID != t.ID || indexID != 1 {
@@ -156,6 +157,15 @@ func (t *Table) Decode(key keys.Key, value []byte) (row Row, err error) {
 		if rest, row[col], err = decodeKeyPart(rest, t.Columns[col].Type); err != nil {
 			return nil, fmt.Errorf("%s.%s: %w", t.Name, t.Columns[col].Name, err)
 		}
+	}
+	return row, nil
+}
+
+// Decode returns the row that a pair of the primary index holds.
+func (t *Table) Decode(key keys.Key, value []byte) (row Row, err error) {
+	defer guard(t.Name, key, &err)
+	if row, err = t.DecodeKey(key); err != nil {
+		return nil, err
 	}
 	body, tag, err := open(key, value)
 	if err != nil {

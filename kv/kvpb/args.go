@@ -95,6 +95,7 @@ type ExportArgs struct {
 	StartTime    hlc.Timestamp // exclusive
 	EndTime      hlc.Timestamp // inclusive
 	ResumeTS     hlc.Timestamp // see storage.ExportOptions
+	ResumeMidRow bool
 	AllRevisions bool
 	TargetBytes  int64
 	MaxBytes     int64

@@ -141,6 +141,19 @@ func (e *BatchTimestampBeforeGCError) pgError() *pgerr.Error {
 	return pgerr.Newf(pgerr.Uncategorized, "batch timestamp %s must be after replica GC threshold %s", e.Timestamp, e.Threshold)
 }
 
+// PartialBatchError says that a batch failed after ranges had evaluated parts of
+// it, which left intents up to WriteTimestamp. The transaction must not commit
+// below. It adds nothing to the message of its cause.
+type PartialBatchError struct {
+	WriteTimestamp hlc.Timestamp
+	Cause          error
+}
+
+func (e *PartialBatchError) Error() string { return e.Cause.Error() }
+
+// Unwrap returns why the batch failed.
+func (e *PartialBatchError) Unwrap() error { return e.Cause }
+
 // RangeKeyMismatchError says that a batch went to a range that does not hold all
 // of its keys. Descriptor is what the range holds, for the sender's cache.
 type RangeKeyMismatchError struct {

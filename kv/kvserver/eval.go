@@ -166,6 +166,7 @@ type evaluation struct {
 	end      *kvpb.EndTxnArgs // the batch ends the transaction
 
 	batch    *storage.Batch
+	fresh    freshWrites
 	proposal proposal
 	resp     *kvpb.BatchResponse
 	lim      limits
@@ -287,7 +288,15 @@ func (e *evaluation) attempt(ctx context.Context) (*kvpb.BatchResponse, error) {
 			return nil, err
 		}
 	}
-	e.batch = e.r.store.eng.NewBatch()
+	var err error
+	if e.fresh, err = findFreshWrites(ctx, e.r.store.eng, e.ba.Requests); err != nil {
+		return nil, err
+	}
+	if e.fresh.all {
+		e.batch = e.r.store.eng.NewWriteBatch()
+	} else {
+		e.batch = e.r.store.eng.NewBatch()
+	}
 	e.proposal.batch = e.batch
 	// Writes outside a transaction must be durable now. What only cleans up can
 	// be done again.
@@ -316,8 +325,14 @@ func (e *evaluation) request(ctx context.Context, q *kvpb.Request, rs *kvpb.Resp
 	case kvpb.OpGet, kvpb.OpScan, kvpb.OpReverseScan:
 		return e.lockingRead(ctx, q, rs)
 	case kvpb.OpPut:
+		if len(e.fresh.groups) > 0 && e.fresh.find(q.Key) != nil {
+			return storage.MVCCPutFresh(e.batch, q.Key, e.writeTS, q.Value, e.writeOptions())
+		}
 		return storage.MVCCPut(ctx, e.batch, q.Key, e.writeTS, q.Value, e.writeOptions())
 	case kvpb.OpCPut:
+		if len(e.fresh.groups) > 0 && e.fresh.find(q.Key) != nil {
+			return storage.MVCCPutFresh(e.batch, q.Key, e.writeTS, q.Value, e.writeOptions())
+		}
 		return storage.MVCCConditionalPut(ctx, e.batch, q.Key, e.writeTS, q.Value, q.Expected, false, e.writeOptions())
 	case kvpb.OpDelete:
 		existed, err := storage.MVCCDelete(ctx, e.batch, q.Key, e.writeTS, e.writeOptions())
@@ -445,7 +460,13 @@ func (e *evaluation) deleteRange(ctx context.Context, q *kvpb.Request, rs *kvpb.
 }
 
 func (e *evaluation) increment(ctx context.Context, q *kvpb.Request, rs *kvpb.Response) error {
+	if e.txn != nil {
+		e.txn.Sequence-- // Sent twice, it must not see its own result.
+	}
 	res, err := storage.MVCCGet(ctx, e.batch, q.Key, e.readTS, storage.GetOptions{Txn: e.txn, FailOnMoreRecent: true})
+	if e.txn != nil {
+		e.txn.Sequence++
+	}
 	if err != nil {
 		return err
 	}

@@ -170,6 +170,8 @@ func (r *Replica) waitInQueue(ctx context.Context, ba *kvpb.BatchRequest, w *wai
 			return &kvpb.LockNotAvailableError{Key: c.key.Clone(), Timeout: ba.LockTimeout}
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-s.stopping:
+			return ErrStopped
 		}
 	}
 }

@@ -173,3 +173,7 @@ func (v *resolver) close() {
 	v.mu.Unlock()
 	v.running.Wait()
 }
+
+// WaitResolved returns when the intents of all transactions that have ended are
+// resolved: for tests and measurements.
+func (s *Store) WaitResolved(ctx context.Context) error { return s.resolver.wait(ctx) }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/keys"
+	"github.com/holdfastdb/holdfast/internal/pgerr"
 	"github.com/holdfastdb/holdfast/kv"
 	"github.com/holdfastdb/holdfast/kv/kvpb"
 	"github.com/holdfastdb/holdfast/kv/kvserver/kvserverpb"
@@ -59,9 +60,11 @@ type Store struct {
 		lastID       kvpb.RangeID
 	}
 
-	stop   context.CancelFunc
-	bg     sync.WaitGroup
-	closed atomic.Bool
+	stop     context.CancelFunc
+	stopping <-chan struct{} // closed by stop
+	bg       sync.WaitGroup
+	closed   atomic.Bool
+	inFlight atomic.Int64 // requests being evaluated
 }
 
 // Ident says which store of which cluster an engine is.
@@ -155,15 +158,18 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, err
 	}
 	bgCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s.stop = stop
+	s.stop, s.stopping = stop, bgCtx.Done()
 	s.resolver = newResolver(bgCtx, s)
 	s.bg.Go(func() { s.maintain(bgCtx) })
 	s.bg.Go(func() { s.cleanUpAfterRestart(bgCtx) })
 	return s, nil
 }
 
-// Close stops background work and writes what makes the next start quick. No
-// request may be under way.
+// ErrStopped says that the store is closing.
+var ErrStopped = pgerr.New(pgerr.AdminShutdown, "the node is shutting down")
+
+// Close stops background work, waits for the requests under way, refuses new
+// ones, and writes what makes the next start quick.
 func (s *Store) Close() error {
 	if s.closed.Swap(true) {
 		return nil
@@ -171,6 +177,11 @@ func (s *Store) Close() error {
 	s.stop()
 	s.resolver.close()
 	s.bg.Wait()
+	// Who waits for a lock gives up when stopping is closed; all others finish by
+	// themselves.
+	for s.inFlight.Load() > 0 {
+		time.Sleep(time.Millisecond)
+	}
 	return s.persistIdle(true)
 }
 
@@ -257,6 +268,11 @@ func (s *Store) eachReplica(fn func(*Replica) error) error {
 
 // SendTo implements kv.Transport for the replicas of this store.
 func (s *Store) SendTo(ctx context.Context, _ kvpb.ReplicaDescriptor, ba *kvpb.BatchRequest) (*kvpb.BatchResponse, error) {
+	s.inFlight.Add(1)
+	defer s.inFlight.Add(-1)
+	if s.closed.Load() {
+		return nil, ErrStopped
+	}
 	r := s.replica(ba.RangeID)
 	if r == nil {
 		return nil, &kvpb.RangeNotFoundError{RangeID: ba.RangeID}

@@ -1,0 +1,327 @@
+package backupccl
+
+import (
+	"context"
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/holdfastdb/holdfast/backupccl/backuppb"
+	"github.com/holdfastdb/holdfast/backupccl/manifest"
+	"github.com/holdfastdb/holdfast/internal/hlc"
+	"github.com/holdfastdb/holdfast/internal/keys"
+	"github.com/holdfastdb/holdfast/internal/pgerr"
+	"github.com/holdfastdb/holdfast/internal/systables"
+	"github.com/holdfastdb/holdfast/jobs"
+	"github.com/holdfastdb/holdfast/kv"
+	"github.com/holdfastdb/holdfast/sql/catalog"
+)
+
+// versionSetting is the one cluster setting that belongs to this cluster.
+const versionSetting = "version"
+
+// systemTableOrder is how a cluster restore brings system tables back, after
+// the data and the descriptors: what others refer to first, settings last.
+var systemTableOrder = []*systables.Table{
+	systables.Zones, systables.Users, systables.Locations, systables.UI, systables.Comments, systables.ScheduledJobs,
+	systables.RoleMembers, systables.RoleOptions, systables.DatabaseRoleSettings, systables.Privileges,
+	systables.ExternalConnections, systables.Settings,
+}
+
+// firstUserDescriptorID separates zones of objects from zones of named ranges.
+const firstUserDescriptorID = int64(catalog.FirstUserID)
+
+// restoreSystemTables replaces the contents of the system tables by the backup's.
+// Each table is one transaction, and repeating it is harmless.
+func (r *restoreResumer) restoreSystemTables(ctx context.Context, job *jobs.Job, src *restoreSource, d *backuppb.RestoreDetails) error {
+	newID := map[int64]int64{}
+	for _, rw := range d.Rewrites {
+		newID[int64(rw.OldId)] = int64(rw.NewId)
+	}
+	at := manifest.Time(d.EndTime)
+	for step, t := range systemTableOrder {
+		if int64(step) < d.SystemTablesStep {
+			continue
+		}
+		rows, err := readSystemRows(ctx, src, t, at)
+		if err != nil {
+			return fmt.Errorf("reading system.%s of the backup: %w", t.Name, err)
+		}
+		var kept []systables.Row
+		for _, row := range rows {
+			if adaptSystemRow(t, row, newID) {
+				kept = append(kept, row)
+			}
+		}
+		next := proto.CloneOf(d)
+		next.SystemTablesStep = int64(step + 1)
+		next.SystemTablesDone = step+1 == len(systemTableOrder)
+		b, err := proto.Marshal(next)
+		if err != nil {
+			return err
+		}
+		err = job.Update(ctx, func(ctx context.Context, txn *kv.Txn, rec *jobs.Record) error {
+			if err := replaceSystemRows(ctx, txn, t, kept); err != nil {
+				return err
+			}
+			rec.Payload.Details = b
+			if next.SystemTablesDone {
+				rec.Progress.FractionCompleted, rec.Progress.RunningStatus = 1, ""
+			} else {
+				rec.Progress.RunningStatus = "restoring system." + t.Name
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("restoring system.%s: %w", t.Name, err)
+		}
+		proto.Reset(d)
+		proto.Merge(d, next)
+		if err := r.s.hook(ctx, "restore.after.system_table"); err != nil {
+			return err
+		}
+	}
+	if err := r.raiseRoleIDs(ctx); err != nil {
+		return err
+	}
+	r.log.InfoContext(ctx, "system tables restored", "tables", len(systemTableOrder))
+	return job.CheckPausepoint("restore.after_cleanup_temp_system_tables")
+}
+
+// readSystemRows returns the rows of a system table as they were in the backup.
+func readSystemRows(ctx context.Context, src *restoreSource, t *systables.Table, at hlc.Timestamp) ([]systables.Row, error) {
+	var rows []systables.Row
+	err := visitRestored(ctx, src, t.Span(), at, func(key keys.Key, value []byte) error {
+		row, err := t.Decode(key, append([]byte(nil), value...))
+		if err != nil {
+			return pgerr.Newf(pgerr.DataCorrupted, "%w", err)
+		}
+		rows = append(rows, row)
+		return nil
+	})
+	return rows, err
+}
+
+// adaptSystemRow gives a row the ids of this cluster and says whether it is to
+// be kept.
+func adaptSystemRow(t *systables.Table, row systables.Row, newID map[int64]int64) bool {
+	rekey := func(column string) bool {
+		i := t.Col(column)
+		old, _ := row[i].(int64)
+		if old < firstUserDescriptorID {
+			return true
+		}
+		id, ok := newID[old]
+		row[i] = id
+		return ok
+	}
+	switch t {
+	case systables.Zones:
+		return rekey("id")
+	case systables.Comments:
+		return rekey("object_id")
+	case systables.DatabaseRoleSettings:
+		return rekey("database_id")
+	case systables.Settings:
+		name, _ := row[t.Col("name")].(string)
+		return name != versionSetting
+	}
+	return true
+}
+
+// replaceSystemRows deletes what a system table holds and inserts rows.
+func replaceSystemRows(ctx context.Context, txn *kv.Txn, t *systables.Table, rows []systables.Row) error {
+	have, err := scanSystemTable(ctx, txn, t)
+	if err != nil {
+		return err
+	}
+	b := txn.NewBatch()
+	for _, old := range have {
+		if t == systables.Settings && old[t.Col("name")] == versionSetting {
+			continue
+		}
+		_, del, err := t.Change(old, nil)
+		if err != nil {
+			return err
+		}
+		b.Del(del...)
+	}
+	if err := txn.Run(ctx, b); err != nil {
+		return err
+	}
+	b = txn.NewBatch()
+	for _, row := range rows {
+		put, _, err := t.Change(nil, row)
+		if err != nil {
+			return err
+		}
+		for _, pair := range put {
+			b.Put(pair.Key, pair.Value)
+		}
+	}
+	return txn.Run(ctx, b)
+}
+
+func scanSystemTable(ctx context.Context, txn *kv.Txn, t *systables.Table) ([]systables.Row, error) {
+	var rows []systables.Row
+	sp := t.Span()
+	for {
+		res, err := txn.Scan(ctx, sp.Key, sp.EndKey, kv.ScanOptions{MaxKeys: 1000})
+		if err != nil {
+			return nil, err
+		}
+		for _, pair := range res.KVs {
+			row, err := t.Decode(pair.Key, pair.Value)
+			if err != nil {
+				return nil, err
+			}
+			rows = append(rows, row)
+		}
+		if res.Resume == nil {
+			return rows, nil
+		}
+		sp = *res.Resume
+	}
+}
+
+// roleIDKey is where system.role_id_seq keeps its last value: the row with key 0.
+func roleIDKey() keys.Key {
+	return append(keys.IndexPrefix(uint32(catalog.RoleIDSequenceID), 1), 0x88, 0x88)
+}
+
+// raiseRoleIDs makes the sequence of role ids go on above all that are in use.
+func (r *restoreResumer) raiseRoleIDs(ctx context.Context) error {
+	highest := int64(0)
+	err := r.s.cfg.DB.Txn(ctx, func(ctx context.Context, txn *kv.Txn) error {
+		users, err := scanSystemTable(ctx, txn, systables.Users)
+		if err != nil {
+			return err
+		}
+		for _, u := range users {
+			if id, ok := u[systables.Users.Col("user_id")].(int64); ok {
+				highest = max(highest, id)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return r.takeRoleID(ctx, highest, 0, nil)
+}
+
+// takeRoleID advances the sequence by n, and beyond floor; last receives the
+// value it then has.
+func (r *restoreResumer) takeRoleID(ctx context.Context, floor, n int64, last *int64) error {
+	v, err := r.s.cfg.DB.Inc(ctx, roleIDKey(), n)
+	if err == nil && v < floor+n {
+		v, err = r.s.cfg.DB.Inc(ctx, roleIDKey(), floor+n-v)
+	}
+	if err != nil {
+		return fmt.Errorf("advancing role ids: %w", err)
+	}
+	if last != nil {
+		*last = v
+	}
+	return nil
+}
+
+// restoreSystemUsers adds the users and roles of the backup that this cluster
+// does not have, with their options and memberships. Those that exist stay as
+// they are.
+func (r *restoreResumer) restoreSystemUsers(ctx context.Context, job *jobs.Job, src *restoreSource) error {
+	at := src.sch.at
+	read := func(t *systables.Table) ([]systables.Row, error) { return readSystemRows(ctx, src, t, at) }
+	users, err := read(systables.Users)
+	if err != nil {
+		return fmt.Errorf("the backup does not hold the users: %w", err)
+	}
+	members, err := read(systables.RoleMembers)
+	if err != nil {
+		return fmt.Errorf("the backup does not hold role memberships: %w", err)
+	}
+	options, err := read(systables.RoleOptions)
+	if err != nil {
+		options = nil // Older backups lack them.
+	}
+	var last int64
+	if err := r.raiseRoleIDs(ctx); err != nil {
+		return err
+	}
+	if err := r.takeRoleID(ctx, 0, int64(len(users)), &last); err != nil {
+		return err
+	}
+	first := last - int64(len(users)) + 1
+	str := func(t *systables.Table, row systables.Row, col string) string {
+		s, _ := row[t.Col(col)].(string)
+		return s
+	}
+	var added int64
+	err = job.Update(ctx, func(ctx context.Context, txn *kv.Txn, rec *jobs.Record) error {
+		have, err := scanSystemTable(ctx, txn, systables.Users)
+		if err != nil {
+			return err
+		}
+		ids := map[string]int64{}
+		for _, u := range have {
+			ids[str(systables.Users, u, "username")], _ = u[systables.Users.Col("user_id")].(int64)
+		}
+		b := txn.NewBatch()
+		insert := func(t *systables.Table, row systables.Row) error {
+			put, _, err := t.Change(nil, row)
+			for _, pair := range put {
+				b.Put(pair.Key, pair.Value)
+			}
+			return err
+		}
+		fresh := map[string]bool{}
+		added = 0
+		for i, u := range users {
+			name := str(systables.Users, u, "username")
+			if _, ok := ids[name]; ok {
+				continue
+			}
+			row := append(systables.Row(nil), u...)
+			ids[name], fresh[name] = first+int64(i), true
+			row[systables.Users.Col("user_id")] = ids[name]
+			if err := insert(systables.Users, row); err != nil {
+				return err
+			}
+			added++
+		}
+		for _, m := range members {
+			role, member := str(systables.RoleMembers, m, "role"), str(systables.RoleMembers, m, "member")
+			_, roleOK := ids[role]
+			if !fresh[member] || !roleOK {
+				continue
+			}
+			row := append(systables.Row(nil), m...)
+			row[systables.RoleMembers.Col("role_id")], row[systables.RoleMembers.Col("member_id")] = ids[role], ids[member]
+			if err := insert(systables.RoleMembers, row); err != nil {
+				return err
+			}
+		}
+		for _, o := range options {
+			name := str(systables.RoleOptions, o, "username")
+			if !fresh[name] {
+				continue
+			}
+			row := append(systables.Row(nil), o...)
+			row[systables.RoleOptions.Col("user_id")] = ids[name]
+			if err := insert(systables.RoleOptions, row); err != nil {
+				return err
+			}
+		}
+		pb, err := proto.Marshal(&backuppb.RestoreProgress{Counts: &backuppb.RowCount{Rows: added}})
+		if err != nil {
+			return err
+		}
+		rec.Progress.Details, rec.Progress.FractionCompleted = pb, 1
+		return txn.Run(ctx, b)
+	})
+	if err != nil {
+		return err
+	}
+	r.log.InfoContext(ctx, "users restored", "added", added)
+	return nil
+}

@@ -1,0 +1,313 @@
+package backupccl
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
+	"github.com/auxten/postgresql-parser/pkg/sql/types"
+
+	"github.com/holdfastdb/holdfast/backupccl/extstore"
+	"github.com/holdfastdb/holdfast/internal/hlc"
+	"github.com/holdfastdb/holdfast/internal/pgerr"
+	"github.com/holdfastdb/holdfast/internal/settings"
+	"github.com/holdfastdb/holdfast/jobs"
+	"github.com/holdfastdb/holdfast/kv"
+	"github.com/holdfastdb/holdfast/sql/catalog"
+	"github.com/holdfastdb/holdfast/sql/parser"
+)
+
+// Config is what backups and restores need of the node.
+type Config struct {
+	DB        *kv.DB
+	Jobs      *jobs.Registry // set before the first statement; see Service.Constructors
+	Stores    *extstore.Factory
+	Settings  *Settings
+	ClusterID [16]byte
+	NodeID    int32
+	Locality  string // "region=eu,zone=a"
+	Version   string // of the program
+	Logger    *slog.Logger
+
+	// CreateStatement renders a schema object as SQL; find gives the objects it
+	// refers to, or nil. A nil function leaves the text out of backups.
+	CreateStatement func(d catalog.Descriptor, find func(id uint32) catalog.Descriptor) (string, error)
+
+	// Catalog is the descriptor cache that the node's sessions share.
+	Catalog *catalog.Cache
+
+	Workers int // concurrent pieces of a job on this node
+
+	Testing Testing
+}
+
+// Testing are hooks for tests.
+type Testing struct {
+	// PageBytes bounds a page of an export.
+	PageBytes int64
+	// AfterExport sees every page that a backup job has exported.
+	AfterExport func(job jobs.ID, span fmt.Stringer)
+	// Hook is called at named places of a job; an error ends its run there.
+	Hook func(ctx context.Context, place string) error
+	// DropSpan and ShiftStart plant the faults that verification must find.
+	DropSpan   func(span fmt.Stringer) bool
+	ShiftStart time.Duration
+}
+
+// Settings are the cluster settings of this package.
+type Settings struct {
+	backupEnabled, restoreEnabled *settings.Bool
+	fileSize                      *settings.ByteSize
+	checkpointInterval            *settings.Duration
+	fullWithSubdir                *settings.Bool
+}
+
+// RegisterSettings defines the cluster settings of this package in reg.
+func RegisterSettings(reg *settings.Registry) *Settings {
+	positive := func(n int64) error {
+		if n <= 0 {
+			return fmt.Errorf("must be greater than 0, is %d", n)
+		}
+		return nil
+	}
+	return &Settings{
+		backupEnabled:  reg.Bool("feature.backup.enabled", "set to true to enable backups, false to disable", true),
+		restoreEnabled: reg.Bool("feature.restore.enabled", "set to true to enable restore, false to disable", true),
+		fileSize: reg.ByteSize("bulkio.backup.file_size",
+			"target size of data files, before compression", 128<<20, positive),
+		checkpointInterval: reg.Duration("bulkio.backup.checkpoint_interval",
+			"longest time between two checkpoints of a running backup", 10*time.Second, func(d time.Duration) error {
+				if d <= 0 {
+					return fmt.Errorf("must be greater than 0, is %s", d)
+				}
+				return nil
+			}),
+		fullWithSubdir: reg.Bool("bulkio.backup.deprecated_full_backup_with_subdir.enabled",
+			"when true, BACKUP INTO 'subdir' IN takes a full backup if there is none", false),
+	}
+}
+
+// Service plans statements and runs their jobs on one node.
+type Service struct {
+	cfg Config
+}
+
+// NewService returns a Service.
+func NewService(cfg Config) *Service {
+	if cfg.Workers == 0 {
+		cfg.Workers = 2
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Service{cfg: cfg}
+}
+
+// SetJobs gives the service its registry, which itself needs Constructors.
+func (s *Service) SetJobs(r *jobs.Registry) { s.cfg.Jobs = r }
+
+// Constructors are the job types of this package.
+func (s *Service) Constructors() map[string]func() jobs.Resumer {
+	return map[string]func() jobs.Resumer{
+		jobs.TypeBackup:  func() jobs.Resumer { return &backupResumer{s: s} },
+		jobs.TypeRestore: func() jobs.Resumer { return &restoreResumer{s: s} },
+	}
+}
+
+// Session is what a statement sees of the session that runs it.
+type Session struct {
+	User       string
+	Database   string
+	SearchPath []string
+	Txn        *kv.Txn // of the statement
+	// ExplicitTxn says that Txn goes on after the statement.
+	ExplicitTxn bool
+	Statement   string // as written, secrets removed
+
+	// EvalString evaluates a string expression or placeholder.
+	EvalString func(ctx context.Context, e tree.Expr) (string, error)
+	// AsOf evaluates an AS OF SYSTEM TIME clause.
+	AsOf func(ctx context.Context, c tree.AsOfClause) (hlc.Timestamp, error)
+	// HasPrivilege says whether the user has a privilege, by its SQL name, on d,
+	// or on the system when d is nil. Admins have all.
+	HasPrivilege func(ctx context.Context, d catalog.Descriptor, privilege string) (bool, error)
+	Notice       func(*pgerr.Error)
+}
+
+// Column is a column of a statement's result.
+type Column struct {
+	Name string
+	Type *types.T
+}
+
+func jobColumns(detached bool) []Column {
+	if detached {
+		return []Column{{"job_id", types.Int}}
+	}
+	return []Column{
+		{"job_id", types.Int}, {"status", types.String}, {"fraction_completed", types.Float},
+		{"rows", types.Int}, {"index_entries", types.Int}, {"bytes", types.Int},
+	}
+}
+
+// Columns returns what a statement of this package returns, without running
+// it; ok is false for other statements.
+func (s *Service) Columns(stmt tree.Statement) (cols []Column, ok bool) {
+	switch n := stmt.(type) {
+	case *parser.Backup:
+		return jobColumns(isDetached(n.Options.Detached)), true
+	case *parser.Restore:
+		return jobColumns(isDetached(n.Options.Detached)), true
+	case *parser.ShowBackups:
+		return showBackupsColumns, true
+	case *parser.ShowBackup:
+		return showBackupColumns(n), true
+	}
+	return nil, false
+}
+
+// Run runs a statement of this package and gives its rows to row.
+func (s *Service) Run(ctx context.Context, sess *Session, stmt tree.Statement, row func(context.Context, tree.Datums) error) error {
+	switch n := stmt.(type) {
+	case *parser.Backup:
+		return s.runBackup(ctx, sess, n, row)
+	case *parser.Restore:
+		return s.runRestore(ctx, sess, n, row)
+	case *parser.ShowBackups:
+		return s.runShowBackups(ctx, sess, n, row)
+	case *parser.ShowBackup:
+		return s.runShowBackup(ctx, sess, n, row)
+	}
+	return pgerr.Newf(pgerr.Internal, "%T is no statement about backups", stmt)
+}
+
+// isDetached says whether a DETACHED option is on. Its value is a constant.
+func isDetached(e tree.Expr) bool {
+	switch v := e.(type) {
+	case nil:
+		return false
+	case *tree.DBool:
+		return bool(*v)
+	case *tree.StrVal:
+		return v.RawString() != "false"
+	}
+	return true
+}
+
+// optionBool evaluates an option that is a bool, or a string that reads as one.
+func optionBool(ctx context.Context, sess *Session, name string, e tree.Expr) (bool, error) {
+	switch v := e.(type) {
+	case nil:
+		return false, nil
+	case *tree.DBool:
+		return bool(*v), nil
+	}
+	str, err := sess.EvalString(ctx, e)
+	if err != nil {
+		return false, err
+	}
+	b, err := tree.ParseDBool(str)
+	if err != nil {
+		return false, pgerr.Newf(pgerr.InvalidParameterValue, "option %q requires a boolean: %w", name, err)
+	}
+	return bool(*b), nil
+}
+
+func optionString(ctx context.Context, sess *Session, e tree.Expr) (string, error) {
+	if e == nil {
+		return "", nil
+	}
+	return sess.EvalString(ctx, e)
+}
+
+func evalURIs(ctx context.Context, sess *Session, exprs parser.URIs) ([]string, error) {
+	var out []string
+	for _, e := range exprs {
+		u, err := sess.EvalString(ctx, e)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, u)
+	}
+	return out, nil
+}
+
+// checkURIs checks form and access of storage URIs, without reaching out.
+func (s *Service) checkURIs(ctx context.Context, sess *Session, uris []string) error {
+	for _, raw := range uris {
+		u, err := extstore.ParseURI(raw)
+		if err != nil {
+			return err
+		}
+		if err := s.cfg.Stores.Check(u); err != nil {
+			return err
+		}
+		if u.NeedsImplicitAccess() {
+			ok, err := sess.HasPrivilege(ctx, nil, "EXTERNALIOIMPLICITACCESS")
+			if err != nil {
+				return err
+			}
+			if !ok {
+				return pgerr.Newf(pgerr.InsufficientPrivilege,
+					"only users with the admin role or the EXTERNALIOIMPLICITACCESS system privilege are allowed to access the specified %s URI", u.Scheme)
+			}
+		}
+	}
+	return nil
+}
+
+// runJob creates a job and, unless it is detached, waits for its end.
+func (s *Service) runJob(
+	ctx context.Context, sess *Session, n jobs.New, detached bool,
+	counts func(progress []byte) (rows, indexEntries, bytes int64),
+	row func(context.Context, tree.Datums) error,
+) error {
+	if detached {
+		id, err := s.cfg.Jobs.CreateJob(ctx, sess.Txn, n)
+		if err != nil {
+			return err
+		}
+		return row(ctx, tree.Datums{tree.NewDInt(tree.DInt(id))})
+	}
+	n.StartHere = true
+	var id jobs.ID
+	err := s.cfg.DB.Txn(ctx, func(ctx context.Context, txn *kv.Txn) (err error) {
+		id, err = s.cfg.Jobs.CreateJob(ctx, txn, n)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := s.cfg.Jobs.Wait(ctx, id); err != nil {
+		return err
+	}
+	var rec *jobs.Record
+	err = s.cfg.DB.Txn(ctx, func(ctx context.Context, txn *kv.Txn) (err error) {
+		rec, err = s.cfg.Jobs.Get(ctx, txn, id)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	rows, entries, bytes := counts(rec.Progress.Details)
+	return row(ctx, tree.Datums{
+		tree.NewDInt(tree.DInt(id)), tree.NewDString(string(rec.State)), tree.NewDFloat(tree.DFloat(rec.Progress.FractionCompleted)),
+		tree.NewDInt(tree.DInt(rows)), tree.NewDInt(tree.DInt(entries)), tree.NewDInt(tree.DInt(bytes)),
+	})
+}
+
+// hook runs the test hook of a place.
+func (s *Service) hook(ctx context.Context, place string) error {
+	if s.cfg.Testing.Hook == nil {
+		return nil
+	}
+	return s.cfg.Testing.Hook(ctx, place)
+}
+
+// errNoEncryption refuses options whose meaning would be lost otherwise.
+func errNoEncryption() error {
+	return pgerr.New(pgerr.FeatureNotSupported, "encrypted backups are not supported by this version").
+		WithHint("Leave out encryption_passphrase and kms, and use the encryption of the bucket or disk.")
+}
