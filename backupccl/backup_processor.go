@@ -233,9 +233,10 @@ func (w *exportWorker) flushSmall(ctx context.Context) error {
 		return err
 	}
 	sp := keys.Span{Key: s.spans[0].Key, EndKey: s.spans[len(s.spans)-1].EndKey}
-	spans := s.spans
-	s.spans = nil
-	return w.upload(ctx, s.buf.Bytes(), &s.sum, sp, s.start, spans)
+	// The upload goes on while the next file is gathered: it owns what it gets.
+	spans, sum, buf := s.spans, s.sum, s.buf
+	s.spans, s.sum, s.buf = nil, storage.ExportSummary{}, nil
+	return w.upload(ctx, buf.Bytes(), &sum, sp, s.start, spans)
 }
 
 // upload writes a file while the worker exports the next page, and reports it.

@@ -43,7 +43,7 @@ func (r *Replica) evalExport(ctx context.Context, q *kvpb.Request, rs *kvpb.Resp
 		buf.Grow(int(min(args.TargetBytes/4, 4<<20)))
 	}
 	res, err := storage.MVCCExport(ctx, snap, storage.ExportOptions{
-		Span: q.Span(), StartTime: args.StartTime, EndTime: args.EndTime, ResumeTS: args.ResumeTS,
+		Span: q.Span(), StartTime: args.StartTime, EndTime: args.EndTime, ResumeTS: args.ResumeTS, ResumeMidRow: args.ResumeMidRow,
 		AllRevisions: args.AllRevisions, TargetBytes: args.TargetBytes, MaxBytes: args.MaxBytes,
 	}, &buf)
 	if err != nil {
