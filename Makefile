@@ -6,7 +6,7 @@ PACKAGES   = ./...
 export GOFLAGS ?= -trimpath
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check ci bench generate fmt fuzz scenarios lint clean
+.PHONY: help build demo test check ci bench generate fmt fuzz oracle lint clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,10 +30,10 @@ lint: ## format, vet, staticcheck
 	$(TOOL) staticcheck $(PACKAGES)
 
 fuzz: ## fuzz every decoder for a short, bounded time
-	./test/fuzz.sh 5s
+	./test/fuzz.sh $(or $(FOR),3s)
 
-scenarios: build ## slow scenarios on real processes: kill, restart, disk full
-	$(GO) test -timeout 20m -tags scenario ./test/...
+oracle: ## random schemas, writes and backups against a plain model; FOR=5m
+	$(GO) test -timeout 30m -count 1 -v -run TestRestoresEqualTheModel ./test -oracle.duration=$(or $(FOR),3m)
 
 bench: build ## figures as ratios against PostgreSQL in the same run
 	$(GO) run ./test/bench
@@ -44,7 +44,7 @@ generate: ## regenerate protobuf code
 fmt: ## format the code
 	gofmt -w $$(git ls-files '*.go' | grep -v '\.pb\.go$$')
 
-ci: build check test fuzz demo ## what CI runs
+ci: build check test oracle fuzz demo ## what CI runs
 
 clean: ## remove what was built
 	rm -rf bin
