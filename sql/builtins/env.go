@@ -6,6 +6,8 @@ import (
 	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
 	"github.com/auxten/postgresql-parser/pkg/sql/types"
 	"github.com/lib/pq/oid"
+
+	"github.com/holdfastdb/holdfast/internal/pgerr"
 )
 
 // Env is what functions see of the session, the catalog and the node. The sql
@@ -85,10 +87,23 @@ type Env interface {
 	HasPrivilege(ctx context.Context, user, kind, object, column, privilege string) (has, ok bool, err error)
 	// HasRole answers pg_has_role.
 	HasRole(ctx context.Context, user, role, privilege string) (has bool, err error)
-	// EnumValues lists the labels of an enum type in order.
-	EnumValues(ctx context.Context, id oid.Oid) (labels []string, ok bool, err error)
+	// EnumValue returns the value of an enum type with this label; an unknown
+	// label is an error (22P02).
+	EnumValue(ctx context.Context, id oid.Oid, label string) (tree.Datum, error)
+	// EnumValues lists the values of an enum type in order.
+	EnumValues(ctx context.Context, id oid.Oid) (values []tree.Datum, ok bool, err error)
 	// CancelBackend and TerminateBackend act on other sessions by pid.
 	CancelBackend(ctx context.Context, pid int32, terminate bool) (bool, error)
 	// PBToJSON renders a descriptor or job message by its full name.
 	PBToJSON(ctx context.Context, message string, data []byte) (string, error)
+}
+
+// getEnv returns the Env that sql put into ctx.
+func getEnv(ctx *tree.EvalContext) (Env, error) {
+	if ctx != nil {
+		if env, ok := ctx.Planner.(Env); ok {
+			return env, nil
+		}
+	}
+	return nil, pgerr.New(pgerr.FeatureNotSupported, "this function needs a session")
 }

@@ -3,7 +3,7 @@ package builtins
 import (
 	"sync"
 
-	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
+	"github.com/holdfastdb/holdfast/internal/pgerr"
 )
 
 var registerOnce sync.Once
@@ -13,6 +13,23 @@ var registerOnce sync.Once
 // statement is type checked; later calls do nothing.
 func Register() {
 	registerOnce.Do(func() {
-		tree.FunDefs = map[string]*tree.FunctionDefinition{}
+		registerOps()
+		d := definitions{}
+		defineStrings(d)
+		defineRegexp(d)
+		defineMath(d)
+		defineTime(d)
+		defineJSON(d)
+		defineArrays(d)
+		defineMisc(d)
+		defineSystem(d)
+		defineAggregates(d)
+		defineWindows(d)
+		defineGenerators(d)
+		d.publish()
 	})
+}
+
+func errSetInScalar() error {
+	return pgerr.New(pgerr.FeatureNotSupported, "set-valued function called in context that cannot accept a set")
 }
