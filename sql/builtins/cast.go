@@ -200,6 +200,13 @@ func parseTextIn(ctx *tree.EvalContext, s string, t *types.T, in CastContext) (t
 	if err != nil {
 		return nil, MapError(err)
 	}
+	switch t.Family() {
+	case types.TimeFamily, types.TimeTZFamily, types.TimestampFamily, types.TimestampTZFamily:
+		if t.Precision() < 6 {
+			out, err := tree.PerformCast(ctx, d, t) // Rounds.
+			return out, MapError(err)
+		}
+	}
 	if needsCheck(t) {
 		if _, isText := d.(*tree.DString); !isText {
 			return CastDatum(ctx, d, t, in)
@@ -307,7 +314,7 @@ func castToFloat(d tree.Datum, t *types.T) (tree.Datum, error) {
 	case *tree.DDecimal:
 		f = decimalToFloat(&v.Decimal)
 		if math.IsInf(f, 0) && v.Form == apd.Finite {
-			return nil, pgerr.Newf(pgerr.NumericValueOutOfRange, "\"%s\" is out of range for type double precision", v.String())
+			return nil, pgerr.Newf(pgerr.NumericValueOutOfRange, "\"%s\" is out of range for type double precision", pgcodec.AppendDecimal(nil, &v.Decimal))
 		}
 	case *tree.DJSON:
 		n, err := jsonNumber(v, typeName(t))
@@ -323,6 +330,9 @@ func castToFloat(d tree.Datum, t *types.T) (tree.Datum, error) {
 	}
 	if floatWidth(t) == 32 {
 		g := float32(f)
+		if dec, ok := d.(*tree.DDecimal); ok && math.IsInf(float64(g), 0) && dec.Form == apd.Finite {
+			return nil, pgerr.Newf(pgerr.NumericValueOutOfRange, "\"%s\" is out of range for type real", pgcodec.AppendDecimal(nil, &dec.Decimal))
+		}
 		if math.IsInf(float64(g), 0) && !math.IsInf(f, 0) {
 			return nil, pgerr.New(pgerr.NumericValueOutOfRange, "value out of range: overflow")
 		}

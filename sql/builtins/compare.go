@@ -16,8 +16,11 @@ import (
 func Compare(ctx *tree.EvalContext, a, b tree.Datum) int {
 	switch l := a.(type) {
 	case *tree.DInt:
-		if r, ok := b.(*tree.DInt); ok {
+		switch r := b.(type) {
+		case *tree.DInt:
 			return cmp.Compare(*l, *r)
+		case *tree.DDecimal:
+			return compareDecimal(apd.New(int64(*l), 0), &r.Decimal)
 		}
 	case *tree.DString:
 		if r, ok := b.(*tree.DString); ok {
@@ -36,6 +39,8 @@ func Compare(ctx *tree.EvalContext, a, b tree.Datum) int {
 		switch r := b.(type) {
 		case *tree.DDecimal:
 			return compareDecimal(&l.Decimal, &r.Decimal)
+		case *tree.DInt:
+			return compareDecimal(&l.Decimal, apd.New(int64(*r), 0))
 		case *tree.DFloat:
 			return CompareFloat(decimalToFloat(&l.Decimal), float64(*r))
 		}

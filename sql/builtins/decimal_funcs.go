@@ -243,8 +243,7 @@ func powInt(a *apd.Decimal, n int64, ascale int32) (tree.Datum, error) {
 	if weight < -numericMaxResultScale-1 {
 		return checkNumeric(roundDecimal(&apd.Decimal{}, numericMaxResultScale))
 	}
-	rscale := numericMinSigDigits - int32(weight)
-	rscale = min(max(rscale, ascale, 0), 1000)
+	rscale := min(max(numericMinSigDigits, ascale), 1000)
 	if n == 0 {
 		return checkNumeric(roundDecimal(apd.New(1, 0), rscale))
 	}

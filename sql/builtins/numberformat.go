@@ -78,6 +78,9 @@ func numberToChar(f string, x *apd.Decimal) (string, error) {
 		case "V":
 			afterV = true
 		case "S", "MI", "PL", "SG", "PR":
+			if strings.EqualFold(n.key, "PL") {
+				break // PL adds a plus beside the number's own sign.
+			}
 			sign = strings.ToUpper(n.key)
 			if digits == 0 {
 				signPre = true

@@ -168,6 +168,16 @@ func compileRegexp(p, flags string) (*regexp.Regexp, error) {
 	}
 	if re, err = regexp.Compile(expr); err != nil {
 		msg := strings.TrimPrefix(err.Error(), "error parsing regexp: ")
+		for _, m := range [][2]string{
+			{"missing closing )", "parentheses () not balanced"}, {"unexpected )", "parentheses () not balanced"},
+			{"missing closing ]", "brackets [] not balanced"}, {"missing argument to repetition", "quantifier operand invalid"},
+			{"invalid character class range", "invalid character range"}, {"invalid repeat count", "invalid repetition count(s)"},
+			{"trailing backslash", "invalid escape \\ sequence"}, {"invalid escape sequence", "invalid escape \\ sequence"},
+		} {
+			if strings.HasPrefix(msg, m[0]) {
+				msg = m[1]
+			}
+		}
 		return nil, pgerr.Newf("2201B", "invalid regular expression: %s", msg)
 	}
 	if longest {

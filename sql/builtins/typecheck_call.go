@@ -58,6 +58,10 @@ func (c *checker) call(e *tree.FuncExpr, desired *types.T) (tree.TypedExpr, erro
 		typed[i] = x
 		known[i] = x.ResolvedType()
 	}
+	if def.Name == "pg_typeof" && len(args) == 1 {
+		t := known[0]
+		return tree.NewDOidWithName(tree.DInt(t.Oid()), types.RegType, typeName(t)), nil
+	}
 	ov, params := resolveOverload(def, known)
 	if ov == nil {
 		return nil, noFunction(def.Name, known)
@@ -70,7 +74,9 @@ func (c *checker) call(e *tree.FuncExpr, desired *types.T) (tree.TypedExpr, erro
 		for i, a := range args {
 			p := params[i]
 			if typed[i] == nil {
-				if p.IsAmbiguous() || p == types.AnyTuple {
+				if _, any := ov.Types.(tree.VariadicType); any && p.Family() == types.AnyFamily {
+					p = types.String // VARIADIC "any": each argument for itself.
+				} else if p.IsAmbiguous() || p == types.AnyTuple {
 					p = polymorphic(p, params, known)
 				}
 				if typed[i], err = c.resolveUntyped(a, p); err != nil {

@@ -32,10 +32,10 @@ func (c *checker) binary(e *tree.BinaryExpr) (tree.TypedExpr, error) {
 		switch {
 		case lu && ru:
 			lt, rt = types.String, types.String
-		case isConcatText(lt) && !rt.IsAmbiguous() && isScalarText(rt):
-			r, rt = castTo(r, types.String), types.String
-		case isConcatText(rt) && !lt.IsAmbiguous() && isScalarText(lt):
-			l, lt = castTo(l, types.String), types.String
+		case (isConcatText(lt) || lu && rt.Family() != types.BitFamily) && !ru && isScalarText(rt):
+			r, rt, lt = castTo(r, types.String), types.String, types.String
+		case (isConcatText(rt) || ru && lt.Family() != types.BitFamily) && !lu && isScalarText(lt):
+			l, lt, rt = castTo(l, types.String), types.String, types.String
 		case lt.Family() == types.ArrayFamily && ru:
 			rt = lt // array || '{…}'
 		case rt.Family() == types.ArrayFamily && lu:
@@ -61,11 +61,28 @@ func (c *checker) binary(e *tree.BinaryExpr) (tree.TypedExpr, error) {
 		return nil, pgerr.Newf(pgerr.UndefinedFunction, "operator does not exist: %s %s %s", typeName(lt), op, typeName(rt)).
 			WithHint(hintOperator)
 	}
-	if l, err = c.asParam(e.Left, l, lu, lp); err != nil {
+	// An untyped operand takes the very type of the other: integer, not bigint.
+	lw, rw := lp, rp
+	if lu && !ru && rt.Family() == lp.Family() {
+		lw = literalType(rt)
+	}
+	if ru && !lu && lt.Family() == rp.Family() {
+		rw = literalType(lt)
+	}
+	if l, err = c.asParam(e.Left, l, lu, lw); err != nil {
 		return nil, err
 	}
-	if r, err = c.asParam(e.Right, r, ru, rp); err != nil {
+	if r, err = c.asParam(e.Right, r, ru, rw); err != nil {
 		return nil, err
+	}
+	if best.NullableArgs {
+		// The overload is looked up by type again: a NULL needs one.
+		if l == tree.DNull {
+			l = &Cast{Expr: tree.DNull, Typ: lw, Context: ImplicitCast}
+		}
+		if r == tree.DNull {
+			r = &Cast{Expr: tree.DNull, Typ: rw, Context: ImplicitCast}
+		}
 	}
 	if (l == tree.DNull || r == tree.DNull) && !best.NullableArgs {
 		return &Cast{Expr: tree.DNull, Typ: binOpType(op, best, l.ResolvedType(), r.ResolvedType()), Context: ImplicitCast}, nil
