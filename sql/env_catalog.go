@@ -3,6 +3,7 @@ package sql
 import (
 	"context"
 
+	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
 	"github.com/auxten/postgresql-parser/pkg/sql/types"
 	"github.com/lib/pq/oid"
 
@@ -59,8 +60,30 @@ func (e *evalEnv) HasPrivilege(context.Context, string, string, string, string, 
 	return true, true, nil
 }
 func (e *evalEnv) HasRole(context.Context, string, string, string) (bool, error) { return true, nil }
-func (e *evalEnv) EnumValues(context.Context, oid.Oid) ([]string, bool, error) {
-	return nil, false, nil
+
+// EnumValue returns the value of an enum with a label.
+func (e *evalEnv) EnumValue(ctx context.Context, id oid.Oid, label string) (tree.Datum, error) {
+	en, err := e.p.cat.EnumByOID(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if en == nil {
+		return nil, pgerr.Newf(pgerr.UndefinedObject, "type with OID %d does not exist", id)
+	}
+	return en.FromLabel(label)
+}
+
+// EnumValues lists the values of an enum in order.
+func (e *evalEnv) EnumValues(ctx context.Context, id oid.Oid) ([]tree.Datum, bool, error) {
+	en, err := e.p.cat.EnumByOID(ctx, id)
+	if err != nil || en == nil {
+		return nil, false, err
+	}
+	var out []tree.Datum
+	for _, v := range en.Values() {
+		out = append(out, v)
+	}
+	return out, true, nil
 }
 func (e *evalEnv) CancelBackend(context.Context, int32, bool) (bool, error) { return false, errNotHere }
 func (e *evalEnv) PBToJSON(context.Context, string, []byte) (string, error) { return "", errNotHere }
