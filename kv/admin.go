@@ -105,7 +105,9 @@ func (db *DB) Ranges(ctx context.Context, span keys.Span) ([]kvpb.RangeInfo, err
 	var infos []kvpb.RangeInfo
 	for rest := (keys.Span{Key: span.Key, EndKey: span.End()}); rest.Key.Less(rest.EndKey); {
 		// A point request finds the range of the next key.
-		resp, err := db.sendOne(ctx, kvpb.Header{}, kvpb.Request{Op: kvpb.OpRangeInfo, Key: rest.Key})
+		resp, err := db.sendOne(ctx, kvpb.Header{}, kvpb.Request{
+			Op: kvpb.OpRangeInfo, Key: rest.Key, Args: &kvpb.RangeInfoArgs{EndKey: rest.EndKey},
+		})
 		if err != nil {
 			return nil, err
 		}

@@ -123,11 +123,18 @@ type AddSSTableReply struct {
 	Timestamp hlc.Timestamp
 }
 
-// GCArgs removes garbage from a range. A request that raises Threshold removes
-// nothing: the threshold is durable before the first removal.
+// GCArgs without Garbage raises the threshold of the request's span. With Garbage
+// it removes that, under a threshold raised by an earlier request: so it is
+// durable before the first removal.
 type GCArgs struct {
 	Threshold hlc.Timestamp
 	Garbage   storage.Garbage
+}
+
+// RangeInfoArgs asks for the GC threshold of all keys up to EndKey that are in
+// the range.
+type RangeInfoArgs struct {
+	EndKey keys.Key
 }
 
 // RangeInfoReply describes the range that holds the key of the request.
@@ -150,3 +157,4 @@ func (*HeartbeatReply) reply()  {}
 func (*ExportReply) reply()     {}
 func (*AddSSTableReply) reply() {}
 func (*RangeInfoReply) reply()  {}
+func (*RangeInfoArgs) args()    {}

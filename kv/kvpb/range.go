@@ -53,5 +53,5 @@ type RangeInfo struct {
 	Bytes       int64 // logical size of all versions
 	LiveBytes   int64
 	LiveKeys    int64
-	GCThreshold hlc.Timestamp
+	GCThreshold hlc.Timestamp // of the span that was asked about
 }

@@ -30,12 +30,12 @@ func (r *Replica) evalExport(ctx context.Context, q *kvpb.Request, rs *kvpb.Resp
 	// The threshold is checked after the snapshot is taken: what was removed from
 	// it was announced before. Below the threshold tombstones may be missing, and
 	// an incremental export from there would bring deleted rows back to life.
-	if err := r.checkGCThreshold(args.EndTime); err != nil {
+	if err := r.checkGCThreshold(q.Span(), args.EndTime); err != nil {
 		return err
 	}
 	if !args.StartTime.IsEmpty() {
-		if th := r.gcThreshold.Load(); th != nil && args.StartTime.Less(*th) {
-			return &kvpb.BatchTimestampBeforeGCError{Timestamp: args.StartTime, Threshold: *th}
+		if th := r.gc.Load().threshold(q.Span()); args.StartTime.Less(th) {
+			return &kvpb.BatchTimestampBeforeGCError{Timestamp: args.StartTime, Threshold: th}
 		}
 	}
 	var buf bytes.Buffer

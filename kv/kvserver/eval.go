@@ -87,7 +87,7 @@ func (r *Replica) evalReads(ctx context.Context, ba *kvpb.BatchRequest, ts hlc.T
 		case kvpb.OpExport:
 			err = r.evalExport(ctx, q, rs)
 		case kvpb.OpRangeInfo:
-			rs.Reply = &kvpb.RangeInfoReply{Info: r.info()}
+			rs.Reply = &kvpb.RangeInfoReply{Info: r.info(q)}
 		default:
 			err = fmt.Errorf("%s cannot be evaluated as a read", q.Op)
 		}
@@ -375,7 +375,7 @@ func (e *evaluation) request(ctx context.Context, q *kvpb.Request, rs *kvpb.Resp
 func (e *evaluation) lockingRead(ctx context.Context, q *kvpb.Request, rs *kvpb.Response) error {
 	lt := e.r.store.locks
 	skip := e.ba.WaitPolicy == kvpb.WaitSkip
-	if err := e.r.checkGCThreshold(e.readTS); err != nil {
+	if err := e.r.checkGCThreshold(q.Span(), e.readTS); err != nil {
 		return err
 	}
 	if q.Op == kvpb.OpGet {

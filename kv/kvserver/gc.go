@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/holdfastdb/holdfast/internal/hlc"
@@ -21,17 +22,23 @@ const (
 	gcBatchBytes = 4 << 20
 	// minThresholdStep: a threshold is not raised for less.
 	minThresholdStep = 10 * time.Second
+	// A range is looked through when it has gcWorthBytes of old versions, and no
+	// sooner than gcRestFactor times what the last look took after that; or for
+	// less, but rarely.
+	gcWorthBytes = 1 << 20
+	gcRestFactor = 50
+	gcRarely     = 6 * time.Hour
 )
 
 // GCConfig says what garbage collection has to respect.
 type GCConfig struct {
 	// Policies returns the spans that have their own time to live, in order and
-	// disjoint, for what lies in span. Other keys have DefaultGCTTL.
-	Policies func(ctx context.Context, span keys.Span) ([]GCPolicy, error)
+	// disjoint. Other keys have DefaultGCTTL.
+	Policies func(ctx context.Context) ([]GCPolicy, error)
 	// Protections returns every protected timestamp, and a timestamp as of which
 	// the list is complete.
 	Protections func(ctx context.Context) ([]Protection, hlc.Timestamp, error)
-	Interval    time.Duration // zero: one minute
+	Interval    time.Duration // between looks at whether there is work; zero: one minute
 }
 
 // GCPolicy is the time to live of old versions in a span.
@@ -59,125 +66,173 @@ func (p *Protection) covers(span keys.Span) bool {
 	return false
 }
 
-// collectAll removes garbage from every range.
-func (s *Store) collectAll(ctx context.Context) error {
+// gcRun remembers a range's last collection.
+type gcRun struct {
+	at   time.Time
+	took time.Duration
+}
+
+// collectAll removes garbage from the ranges that have enough of it; force looks
+// through all.
+func (s *Store) collectAll(ctx context.Context, force bool) error {
 	if s.cfg.GC == nil {
 		return nil
 	}
 	return s.eachReplica(func(r *Replica) error {
-		if err := r.collect(ctx); err != nil {
+		if !force && !r.worthCollecting() {
+			return nil
+		}
+		start := time.Now()
+		err := r.collect(ctx)
+		r.mu.Lock()
+		r.mu.gc = gcRun{at: time.Now(), took: time.Since(start)}
+		r.mu.Unlock()
+		if err != nil {
 			return fmt.Errorf("collecting garbage of %s: %w", r.Desc(), err)
 		}
 		return ctx.Err()
 	})
 }
 
-// CollectGarbage runs garbage collection of all ranges now.
-func (s *Store) CollectGarbage(ctx context.Context) error { return s.collectAll(ctx) }
+// CollectGarbage looks through all ranges now and removes what may go.
+func (s *Store) CollectGarbage(ctx context.Context) error { return s.collectAll(ctx, true) }
 
-// collect raises the range's threshold as far as it may go, and then removes
-// what only reads at or below it could see.
+func (r *Replica) worthCollecting() bool {
+	r.mu.Lock()
+	st, last := r.mu.stats, r.mu.gc
+	r.mu.Unlock()
+	rest := max(10*time.Minute, gcRestFactor*last.took)
+	if st.GarbageBytes() < max(gcWorthBytes, st.Total()/50) && st.RangeKeys == 0 {
+		rest = gcRarely
+	}
+	return time.Since(last.at) >= rest
+}
+
+// collect raises thresholds as far as they may go and removes what only reads at
+// or below them could see.
 //
 // Invariant: threshold ≤ (last complete read of the protections) − ttl, and
-// threshold < every protected timestamp of the range. A protection that is
-// written after the read has a timestamp that was readable then, so it is above
-// the threshold or its creation finds out that it came too late.
+// threshold < every protected timestamp of its span. A protection that is
+// written after that read protects what such a threshold does not reach, or its
+// owner's reads find out that it came too late.
 func (r *Replica) collect(ctx context.Context) error {
-	gc := r.store.cfg.GC
-	desc := r.Desc()
-	var protections []Protection
-	asOf := r.store.clock.Now()
-	if gc.Protections != nil {
-		var err error
-		if protections, asOf, err = gc.Protections(ctx); err != nil {
-			return fmt.Errorf("reading protected timestamps: %w", err)
-		}
-	}
-	ttl := DefaultGCTTL
-	if gc.Policies != nil {
-		policies, err := gc.Policies(ctx, desc.Span())
-		if err != nil {
-			return fmt.Errorf("reading zone configurations: %w", err)
-		}
-		ttl = longestTTL(desc.Span(), policies)
-	}
-	threshold := asOf.Add(-ttl)
-	for i := range protections {
-		if p := &protections[i]; p.covers(desc.Span()) && p.Timestamp.LessEq(threshold) {
-			threshold = p.Timestamp.Prev()
-		}
-	}
-	var old hlc.Timestamp
-	if th := r.gcThreshold.Load(); th != nil {
-		old = *th
-	}
-	if threshold.Less(old.Add(minThresholdStep)) || threshold.WallTime <= 0 {
-		return nil
-	}
-	if st := r.Stats(); st.GarbageBytes() == 0 && st.RangeKeys == 0 && !st.Estimates {
-		return nil // Nothing to remove, so no read needs to be refused.
-	}
-	// Look first: a threshold that removes nothing helps nobody.
-	garbage, _, err := storage.FindGarbage(ctx, r.store.eng, dataStart(desc.StartKey), desc.EndKey, threshold, 1)
-	if err != nil || garbage.Empty() {
+	targets, err := r.gcTargets(ctx)
+	if err != nil {
 		return err
 	}
-	if err := r.sendGC(ctx, desc.Span(), &kvpb.GCArgs{Threshold: threshold}); err != nil {
-		return err
-	}
-	for rest := (&keys.Span{Key: dataStart(desc.StartKey), EndKey: desc.EndKey}); rest != nil; {
-		var found storage.Garbage
-		from := rest.Key
-		found, rest, err = storage.FindGarbage(ctx, r.store.eng, rest.Key, rest.EndKey, threshold, gcBatchBytes)
-		if err != nil {
-			return err
-		}
-		if found.Empty() {
-			continue
-		}
-		span := keys.Span{Key: from, EndKey: desc.EndKey}
-		if rest != nil {
-			span.EndKey = rest.Key
-		}
-		if err := r.sendGC(ctx, span, &kvpb.GCArgs{Garbage: found}); err != nil {
+	for _, t := range targets {
+		if err := r.collectSpan(ctx, t); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// dataStart is where versioned keys begin in a range that starts at k: behind
-// the local and addressing keys, which have no versions.
-func dataStart(k keys.Key) keys.Key {
-	if k.Less(keys.SystemPrefix) {
-		return keys.SystemPrefix
+// gcTargets cuts the range into spans of one time to live and one set of
+// protections, and says how far the threshold of each may go.
+func (r *Replica) gcTargets(ctx context.Context) ([]gcThreshold, error) {
+	gc := r.store.cfg.GC
+	desc := r.Desc()
+	var protections []Protection
+	var policies []GCPolicy
+	asOf := r.store.clock.Now()
+	var err error
+	if gc.Protections != nil {
+		if protections, asOf, err = gc.Protections(ctx); err != nil {
+			return nil, fmt.Errorf("reading protected timestamps: %w", err)
+		}
 	}
-	return k
-}
-
-// longestTTL returns the longest time to live of any part of span.
-func longestTTL(span keys.Span, policies []GCPolicy) time.Duration {
-	var ttl time.Duration
-	at := span.Key
-	for _, p := range policies {
-		if !p.Span.Overlaps(span) {
+	if gc.Policies != nil {
+		if policies, err = gc.Policies(ctx); err != nil {
+			return nil, fmt.Errorf("reading zone configurations: %w", err)
+		}
+	}
+	whole := keys.Span{Key: dataStart(desc.StartKey), EndKey: desc.EndKey}
+	cuts := []keys.Key{whole.Key, whole.EndKey}
+	cut := func(s keys.Span) {
+		for _, k := range []keys.Key{s.Key, s.End()} {
+			if whole.Key.Less(k) && k.Less(whole.EndKey) {
+				cuts = append(cuts, k)
+			}
+		}
+	}
+	for i := range policies {
+		cut(policies[i].Span)
+	}
+	for i := range protections {
+		for _, s := range protections[i].Spans {
+			cut(s)
+		}
+	}
+	slices.SortFunc(cuts, keys.Key.Compare)
+	cuts = slices.CompactFunc(cuts, keys.Key.Equal)
+	var targets []gcThreshold
+	for i := 1; i < len(cuts); i++ {
+		t := gcThreshold{Span: keys.Span{Key: cuts[i-1], EndKey: cuts[i]}}
+		ttl := DefaultGCTTL
+		for j := range policies {
+			if policies[j].Span.Overlaps(t.Span) {
+				ttl = policies[j].TTL
+				break
+			}
+		}
+		t.ts = asOf.Add(-ttl)
+		for j := range protections {
+			if p := &protections[j]; p.Timestamp.LessEq(t.ts) && p.covers(t.Span) {
+				t.ts = p.Timestamp.Prev()
+			}
+		}
+		if n := len(targets); n > 0 && targets[n-1].ts == t.ts {
+			targets[n-1].EndKey = t.EndKey
 			continue
 		}
-		if at.Less(p.Span.Key) {
-			ttl = max(ttl, DefaultGCTTL)
-		}
-		ttl = max(ttl, p.TTL)
-		at = p.Span.EndKey
+		targets = append(targets, t)
 	}
-	if at.Less(span.EndKey) {
-		ttl = max(ttl, DefaultGCTTL)
-	}
-	return ttl
+	return targets, nil
 }
+
+func (r *Replica) collectSpan(ctx context.Context, t gcThreshold) error {
+	if old := r.gc.Load().lowest(t.Span); t.ts.Less(old.Add(minThresholdStep)) || t.ts.WallTime <= 0 {
+		return nil
+	}
+	// Look first: no read should be refused for nothing.
+	found, _, err := storage.FindGarbage(ctx, r.store.eng, t.Key, t.EndKey, t.ts, 1)
+	if err != nil || found.Empty() {
+		return err
+	}
+	if err := r.sendGC(ctx, t.Span, &kvpb.GCArgs{Threshold: t.ts}); err != nil {
+		return err
+	}
+	var removed int64
+	for rest := &t.Span; rest != nil; {
+		from := rest.Key
+		found, rest, err = storage.FindGarbage(ctx, r.store.eng, rest.Key, rest.EndKey, t.ts, gcBatchBytes)
+		if err != nil {
+			return err
+		}
+		if found.Empty() {
+			continue
+		}
+		span := keys.Span{Key: from, EndKey: t.EndKey}
+		if rest != nil {
+			span.EndKey = rest.Key
+		}
+		if err := r.sendGC(ctx, span, &kvpb.GCArgs{Threshold: t.ts, Garbage: found}); err != nil {
+			return err
+		}
+		removed += found.Bytes
+	}
+	r.log.InfoContext(ctx, "collected garbage", "span", t.Span.String(), "threshold", t.ts.String(), "bytes", removed)
+	return nil
+}
+
+// dataStart is where versioned keys begin in a range that starts at k: behind
+// the local and addressing keys, which have no versions.
+func dataStart(k keys.Key) keys.Key { return maxKey(k, keys.SystemPrefix) }
 
 func (r *Replica) sendGC(ctx context.Context, span keys.Span, args *kvpb.GCArgs) error {
 	ba := &kvpb.BatchRequest{}
-	ba.Add(kvpb.Request{Op: kvpb.OpGC, Key: dataStart(span.Key), EndKey: span.EndKey, Args: args})
+	ba.Add(kvpb.Request{Op: kvpb.OpGC, Key: span.Key, EndKey: span.EndKey, Args: args})
 	_, err := r.store.sender.Send(ctx, ba)
 	return err
 }
@@ -188,18 +243,20 @@ func (e *evaluation) collectGarbage(ctx context.Context, q *kvpb.Request) error 
 	if !ok || len(e.ba.Requests) != 1 {
 		return errors.New("garbage collection comes alone, with arguments")
 	}
-	if !args.Threshold.IsEmpty() {
-		if th := e.r.gcThreshold.Load(); th != nil && args.Threshold.LessEq(*th) {
-			return nil
+	old := e.r.gc.Load()
+	if args.Garbage.Empty() {
+		next := old.raise(q.Span(), args.Threshold)
+		b, err := next.encode()
+		if err != nil {
+			return err
 		}
 		// Durable before the first removal, which is a later request.
-		e.proposal.gcThreshold = args.Threshold
-		return e.batch.Put(rangeIDKey(e.r.id, suffixGCThreshold), encodeTimestamp(args.Threshold))
+		e.proposal.gc = next
+		return e.batch.Put(rangeIDKey(e.r.id, suffixGCThreshold), b)
 	}
-	th := e.r.gcThreshold.Load()
-	if th == nil {
-		return errors.New("garbage cannot be removed before a threshold is set")
+	if th := old.lowest(q.Span()); th.Less(args.Threshold) {
+		return fmt.Errorf("garbage up to %s cannot be removed under the threshold %s", args.Threshold, th)
 	}
 	e.proposal.sync = false
-	return storage.MVCCGarbageCollect(ctx, e.batch, args.Garbage, *th, &e.proposal.stats)
+	return storage.MVCCGarbageCollect(ctx, e.batch, args.Garbage, args.Threshold, &e.proposal.stats)
 }

@@ -24,14 +24,15 @@ type Replica struct {
 	desc    atomic.Pointer[kvpb.RangeDescriptor]
 	latches latches
 
-	// gcThreshold: versions that only reads at or below it can see may be gone.
+	// gc: versions that only reads at or below its thresholds can see may be gone.
 	// It is raised here, and durably, before the first of them is removed.
-	gcThreshold atomic.Pointer[hlc.Timestamp]
+	gc atomic.Pointer[gcState]
 
 	mu struct {
 		sync.Mutex
 		stats      storage.Stats
 		statsDirty bool // differs from what the engine has
+		gc         gcRun
 	}
 }
 
@@ -143,8 +144,12 @@ func (r *Replica) read(ctx context.Context, ba *kvpb.BatchRequest, w *waiting) (
 		resp, err := r.evalReads(ctx, ba, ts)
 		if err == nil {
 			// Whatever was removed before the read saw it was announced before.
-			if err := r.checkGCThreshold(ts); err != nil {
-				return nil, err
+			for i := range ba.Requests {
+				if q := &ba.Requests[i]; q.Op.IsRead() {
+					if err := r.checkGCThreshold(q.Span(), ts); err != nil {
+						return nil, err
+					}
+				}
 			}
 			return resp, nil
 		}
@@ -158,9 +163,15 @@ func (r *Replica) read(ctx context.Context, ba *kvpb.BatchRequest, w *waiting) (
 	}
 }
 
-func (r *Replica) checkGCThreshold(ts hlc.Timestamp) error {
-	if th := r.gcThreshold.Load(); th != nil && ts.LessEq(*th) {
-		return &kvpb.BatchTimestampBeforeGCError{Timestamp: ts, Threshold: *th}
+// checkGCThreshold refuses a read of span at ts if something it needs may be
+// gone.
+func (r *Replica) checkGCThreshold(span keys.Span, ts hlc.Timestamp) error {
+	g := r.gc.Load()
+	if g == nil || g.max.Less(ts) {
+		return nil
+	}
+	if th := g.threshold(span); ts.LessEq(th) {
+		return &kvpb.BatchTimestampBeforeGCError{Timestamp: ts, Threshold: th}
 	}
 	return nil
 }
@@ -311,22 +322,19 @@ func (r *Replica) resolvableInline(spans []keys.Span) ([]keys.Span, bool) {
 
 // proposal is what evaluation decided.
 type proposal struct {
-	batch *storage.Batch // nil: nothing to write
-	sync  bool           // must be durable before the answer leaves
-	stats storage.Stats  // the change
-	// gcThreshold is raised with the batch, if set.
-	gcThreshold hlc.Timestamp
-	ingest      *ingestion // an sstable that becomes part of the store
+	batch  *storage.Batch // nil: nothing to write
+	sync   bool           // must be durable before the answer leaves
+	stats  storage.Stats  // the change
+	gc     *gcState       // the new thresholds, if they change
+	ingest *ingestion     // an sstable that becomes part of the store
 }
 
 // propose makes a proposal take effect and returns when it is applied. This is
 // the place where a replicated range hands it to raft instead; everything above
 // decides, everything below only applies.
 func (r *Replica) propose(ctx context.Context, p *proposal) error {
-	if !p.gcThreshold.IsEmpty() {
-		// Readers must know before anything can be removed.
-		th := p.gcThreshold
-		r.gcThreshold.Store(&th)
+	if p.gc != nil {
+		r.gc.Store(p.gc) // Readers must know before anything can be removed.
 	}
 	if p.ingest != nil {
 		res, err := r.store.eng.IngestSST(ctx, p.ingest.sst, p.ingest.opts)

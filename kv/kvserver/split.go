@@ -22,6 +22,13 @@ func (r *Replica) adminSplit(ctx context.Context, ba *kvpb.BatchRequest) (*kvpb.
 		return nil, fmt.Errorf("range cannot be split at %s, which is not table data", key)
 	}
 	resp := &kvpb.BatchResponse{Responses: make([]kvpb.Response, 1)}
+	// Counting takes as long as reading the right side, so it comes before the
+	// latch; what is written meanwhile makes the counts estimates.
+	before := r.Stats()
+	rightStats, err := storage.ComputeStats(ctx, r.store.eng, key, r.Desc().EndKey)
+	if err != nil {
+		return nil, err
+	}
 	la := &latch{spans: []keys.Span{r.Desc().Span()}}
 	if err := r.latches.acquire(ctx, la); err != nil {
 		return nil, err
@@ -45,12 +52,10 @@ func (r *Replica) adminSplit(ctx context.Context, ba *kvpb.BatchRequest) (*kvpb.
 		return nil, err
 	}
 	right.RangeID = id
-
-	rightStats, err := storage.ComputeStats(ctx, s.eng, key, old.EndKey)
-	if err != nil {
-		return nil, err
-	}
 	leftStats := subtractStats(r.Stats(), rightStats)
+	if r.Stats() != before {
+		leftStats.Estimates, rightStats.Estimates = true, true
+	}
 
 	b := s.eng.NewBatch()
 	defer b.Close()
@@ -60,8 +65,12 @@ func (r *Replica) adminSplit(ctx context.Context, ba *kvpb.BatchRequest) (*kvpb.
 	if err := putDescriptor(b, &right); err != nil {
 		return nil, err
 	}
-	if th := r.gcThreshold.Load(); th != nil {
-		if err := b.Put(rangeIDKey(id, suffixGCThreshold), encodeTimestamp(*th)); err != nil {
+	if g := r.gc.Load(); g != nil {
+		v, err := g.within(right.Span()).encode()
+		if err != nil {
+			return nil, err
+		}
+		if err := b.Put(rangeIDKey(id, suffixGCThreshold), v); err != nil {
 			return nil, err
 		}
 	}
@@ -71,7 +80,7 @@ func (r *Replica) adminSplit(ctx context.Context, ba *kvpb.BatchRequest) (*kvpb.
 
 	n := &Replica{store: s, id: id, log: s.log.With("range", int64(id))}
 	n.desc.Store(&right)
-	n.gcThreshold.Store(r.gcThreshold.Load())
+	n.gc.Store(r.gc.Load().within(right.Span()))
 	n.mu.stats, n.mu.statsDirty = rightStats, true
 	s.addReplica(n)
 	// From here on requests for the right side are sent on.

@@ -232,11 +232,11 @@ func (s *Store) newReplica(d *kvpb.RangeDescriptor) (*Replica, error) {
 	if b, ok, err := s.eng.Get(rangeIDKey(d.RangeID, suffixGCThreshold)); err != nil {
 		return nil, err
 	} else if ok {
-		ts, err := decodeTimestamp(b)
+		g, err := decodeGCState(b)
 		if err != nil {
 			return nil, err
 		}
-		r.gcThreshold.Store(&ts)
+		r.gc.Store(g)
 	}
 	if b, ok, err := s.eng.Get(rangeIDKey(d.RangeID, suffixStats)); err != nil {
 		return nil, err
@@ -318,14 +318,16 @@ func (r *Replica) closedTimestamp() hlc.Timestamp {
 	return r.store.clock.Now().Add(-target)
 }
 
-func (r *Replica) info() kvpb.RangeInfo {
+func (r *Replica) info(q *kvpb.Request) kvpb.RangeInfo {
 	st := r.Stats()
 	info := kvpb.RangeInfo{
 		Descriptor: *r.Desc(), Leaseholder: r.store.ident.NodeID,
 		Bytes: st.Total(), LiveBytes: st.LiveBytes, LiveKeys: st.LiveCount,
 	}
-	if th := r.gcThreshold.Load(); th != nil {
-		info.GCThreshold = *th
+	span := q.Span()
+	if args, ok := q.Args.(*kvpb.RangeInfoArgs); ok {
+		span.EndKey = args.EndKey
 	}
+	info.GCThreshold = r.gc.Load().threshold(span)
 	return info
 }

@@ -614,6 +614,112 @@ func (x *StoreIdent) GetStoreId() int32 {
 	return 0
 }
 
+// GCState says up to where the versions of a range's spans may have been
+// collected. Keys in no span have no threshold.
+type GCState struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Thresholds    []*GCState_Threshold   `protobuf:"bytes,1,rep,name=thresholds,proto3" json:"thresholds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GCState) Reset() {
+	*x = GCState{}
+	mi := &file_kv_kvserver_kvserverpb_records_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GCState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GCState) ProtoMessage() {}
+
+func (x *GCState) ProtoReflect() protoreflect.Message {
+	mi := &file_kv_kvserver_kvserverpb_records_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GCState.ProtoReflect.Descriptor instead.
+func (*GCState) Descriptor() ([]byte, []int) {
+	return file_kv_kvserver_kvserverpb_records_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *GCState) GetThresholds() []*GCState_Threshold {
+	if x != nil {
+		return x.Thresholds
+	}
+	return nil
+}
+
+type GCState_Threshold struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	EndKey        []byte                 `protobuf:"bytes,2,opt,name=end_key,json=endKey,proto3" json:"end_key,omitempty"`
+	Timestamp     *Timestamp             `protobuf:"bytes,3,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GCState_Threshold) Reset() {
+	*x = GCState_Threshold{}
+	mi := &file_kv_kvserver_kvserverpb_records_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GCState_Threshold) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GCState_Threshold) ProtoMessage() {}
+
+func (x *GCState_Threshold) ProtoReflect() protoreflect.Message {
+	mi := &file_kv_kvserver_kvserverpb_records_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GCState_Threshold.ProtoReflect.Descriptor instead.
+func (*GCState_Threshold) Descriptor() ([]byte, []int) {
+	return file_kv_kvserver_kvserverpb_records_proto_rawDescGZIP(), []int{8, 0}
+}
+
+func (x *GCState_Threshold) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *GCState_Threshold) GetEndKey() []byte {
+	if x != nil {
+		return x.EndKey
+	}
+	return nil
+}
+
+func (x *GCState_Threshold) GetTimestamp() *Timestamp {
+	if x != nil {
+		return x.Timestamp
+	}
+	return nil
+}
+
 var File_kv_kvserver_kvserverpb_records_proto protoreflect.FileDescriptor
 
 const file_kv_kvserver_kvserverpb_records_proto_rawDesc = "" +
@@ -673,7 +779,15 @@ const file_kv_kvserver_kvserverpb_records_proto_rawDesc = "" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\fR\tclusterId\x12\x17\n" +
 	"\anode_id\x18\x02 \x01(\x05R\x06nodeId\x12\x19\n" +
-	"\bstore_id\x18\x03 \x01(\x05R\astoreIdB7Z5github.com/holdfastdb/holdfast/kv/kvserver/kvserverpbb\x06proto3"
+	"\bstore_id\x18\x03 \x01(\x05R\astoreId\"\xc9\x01\n" +
+	"\aGCState\x12G\n" +
+	"\n" +
+	"thresholds\x18\x01 \x03(\v2'.holdfast.kvserver.v1.GCState.ThresholdR\n" +
+	"thresholds\x1au\n" +
+	"\tThreshold\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\x12\x17\n" +
+	"\aend_key\x18\x02 \x01(\fR\x06endKey\x12=\n" +
+	"\ttimestamp\x18\x03 \x01(\v2\x1f.holdfast.kvserver.v1.TimestampR\ttimestampB7Z5github.com/holdfastdb/holdfast/kv/kvserver/kvserverpbb\x06proto3"
 
 var (
 	file_kv_kvserver_kvserverpb_records_proto_rawDescOnce sync.Once
@@ -687,7 +801,7 @@ func file_kv_kvserver_kvserverpb_records_proto_rawDescGZIP() []byte {
 	return file_kv_kvserver_kvserverpb_records_proto_rawDescData
 }
 
-var file_kv_kvserver_kvserverpb_records_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_kv_kvserver_kvserverpb_records_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_kv_kvserver_kvserverpb_records_proto_goTypes = []any{
 	(*Timestamp)(nil),         // 0: holdfast.kvserver.v1.Timestamp
 	(*Span)(nil),              // 1: holdfast.kvserver.v1.Span
@@ -697,6 +811,8 @@ var file_kv_kvserver_kvserverpb_records_proto_goTypes = []any{
 	(*RangeDescriptor)(nil),   // 5: holdfast.kvserver.v1.RangeDescriptor
 	(*Stats)(nil),             // 6: holdfast.kvserver.v1.Stats
 	(*StoreIdent)(nil),        // 7: holdfast.kvserver.v1.StoreIdent
+	(*GCState)(nil),           // 8: holdfast.kvserver.v1.GCState
+	(*GCState_Threshold)(nil), // 9: holdfast.kvserver.v1.GCState.Threshold
 }
 var file_kv_kvserver_kvserverpb_records_proto_depIdxs = []int32{
 	0, // 0: holdfast.kvserver.v1.TxnRecord.min_timestamp:type_name -> holdfast.kvserver.v1.Timestamp
@@ -705,11 +821,13 @@ var file_kv_kvserver_kvserverpb_records_proto_depIdxs = []int32{
 	1, // 3: holdfast.kvserver.v1.TxnRecord.lock_spans:type_name -> holdfast.kvserver.v1.Span
 	2, // 4: holdfast.kvserver.v1.TxnRecord.ignored_seqnums:type_name -> holdfast.kvserver.v1.SeqRange
 	4, // 5: holdfast.kvserver.v1.RangeDescriptor.replicas:type_name -> holdfast.kvserver.v1.ReplicaDescriptor
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	9, // 6: holdfast.kvserver.v1.GCState.thresholds:type_name -> holdfast.kvserver.v1.GCState.Threshold
+	0, // 7: holdfast.kvserver.v1.GCState.Threshold.timestamp:type_name -> holdfast.kvserver.v1.Timestamp
+	8, // [8:8] is the sub-list for method output_type
+	8, // [8:8] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_kv_kvserver_kvserverpb_records_proto_init() }
@@ -723,7 +841,7 @@ func file_kv_kvserver_kvserverpb_records_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kv_kvserver_kvserverpb_records_proto_rawDesc), len(file_kv_kvserver_kvserverpb_records_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
