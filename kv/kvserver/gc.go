@@ -33,8 +33,8 @@ const (
 // GCConfig says what garbage collection has to respect.
 type GCConfig struct {
 	// Policies returns the spans that have their own time to live, in order and
-	// disjoint. Other keys have DefaultGCTTL.
-	Policies func(ctx context.Context) ([]GCPolicy, error)
+	// disjoint, for what lies in span. Other keys have DefaultGCTTL.
+	Policies func(ctx context.Context, span keys.Span) ([]GCPolicy, error)
 	// Protections returns every protected timestamp, and a timestamp as of which
 	// the list is complete.
 	Protections func(ctx context.Context) ([]Protection, hlc.Timestamp, error)
@@ -143,7 +143,7 @@ func (r *Replica) gcTargets(ctx context.Context) ([]gcThreshold, error) {
 		}
 	}
 	if gc.Policies != nil {
-		if policies, err = gc.Policies(ctx); err != nil {
+		if policies, err = gc.Policies(ctx, desc.Span()); err != nil {
 			return nil, fmt.Errorf("reading zone configurations: %w", err)
 		}
 	}

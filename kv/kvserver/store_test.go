@@ -438,7 +438,7 @@ func TestGarbageCollectionRespectsProtections(t *testing.T) {
 	var mu sync.Mutex
 	var protections []kvserver.Protection
 	gc := &kvserver.GCConfig{
-		Policies: func(context.Context) ([]kvserver.GCPolicy, error) {
+		Policies: func(context.Context, keys.Span) ([]kvserver.GCPolicy, error) {
 			return []kvserver.GCPolicy{{Span: keys.Span{Key: keys.MinKey, EndKey: keys.MaxKey}, TTL: time.Hour}}, nil
 		},
 		Protections: func(context.Context) ([]kvserver.Protection, hlc.Timestamp, error) {
