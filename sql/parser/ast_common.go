@@ -211,3 +211,15 @@ type CopyOptions struct {
 
 	nullSet bool
 }
+
+// Format prints a statement, passwords and secrets hidden. Use it rather than
+// String for statements that came from a client: the module's trees cannot print
+// all that the front puts into them.
+func Format(stmt tree.Statement) (s string) {
+	defer func() {
+		if recover() != nil {
+			s = stmt.StatementTag()
+		}
+	}()
+	return stmt.String()
+}

@@ -69,7 +69,7 @@ func (f *front) delegate(prefix string, lo, hi int, suffix string) tree.Statemen
 		bail(f.moduleError(err, r))
 	}
 	f.side.ann = max(f.side.ann, stmt.NumAnnotations)
-	if len(f.side.types)+len(f.side.stmts) > 0 {
+	if len(f.side.types)+len(f.side.stmts) > 0 || f.side.distinct {
 		return f.side.fix(stmt.AST)
 	}
 	return stmt.AST

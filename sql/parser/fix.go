@@ -102,6 +102,12 @@ func (s *side) replacement(n any) any {
 		if name, array, ok := s.ref(n.Type); ok {
 			return newUDTCast(n.Expr, name, array, true)
 		}
+	case *tree.FuncExpr:
+		if len(n.Exprs) > 0 {
+			if in, ok := n.Exprs[0].(*tree.FuncExpr); ok && in.Func.String() == distinctFunc && len(in.Exprs) == 1 {
+				n.Exprs[0], n.Type = in.Exprs[0], tree.DistinctFuncType
+			}
+		}
 	case *tree.ShowVar:
 		if k, ok := strings.CutPrefix(n.Name, ownPrefix); ok {
 			if i, err := strconv.Atoi(k); err == nil && i < len(s.stmts) {

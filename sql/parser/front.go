@@ -23,7 +23,9 @@ type front struct {
 type side struct {
 	types []udtRef
 	stmts []tree.Statement
-	depth int
+	// distinct: an aggregate was marked with distinctFunc.
+	distinct bool
+	depth    int
 	// ann is the highest annotation number of the parts.
 	ann tree.AnnotationIdx
 }

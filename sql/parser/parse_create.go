@@ -712,12 +712,14 @@ func (f *front) locality() (l Locality) {
 
 // delegateTokens gives tokens to the module that may hold synthetic ones: their
 // text is put together first.
-func (f *front) delegateTokens() tree.Statement {
+func (f *front) delegateTokens() (stmt tree.Statement) {
 	var b strings.Builder
+	starts := make([]int, len(f.toks))
 	for i, t := range f.toks {
 		if i > 0 {
 			b.WriteByte(' ')
 		}
+		starts[i] = b.Len()
 		if t.pos == synthetic {
 			b.WriteString(t.str)
 		} else {
@@ -726,31 +728,29 @@ func (f *front) delegateTokens() tree.Statement {
 	}
 	src := b.String()
 	sub := &front{src: src, toks: scanAll(src), side: f.side}
-	return f.relocate(sub, func() tree.Statement { return sub.delegate("", 0, len(sub.toks), "") })
-}
-
-// relocate runs fn and moves the position of its error from sub's text to f's:
-// the tokens correspond one to one from the end and from the start.
-func (f *front) relocate(sub *front, fn func() tree.Statement) tree.Statement {
 	defer func() {
-		if r := recover(); r != nil {
-			if e, ok := r.(*pgerr.Error); ok && e.Position > 0 {
-				at := e.Position - 1
-				pos := len(f.src)
-				for i, t := range sub.toks {
-					if t.end > at && i < len(f.toks) {
-						if pos = f.toks[i].pos; pos == synthetic {
-							pos = f.toks[i].end // The place of what it replaced.
-						}
+		r := recover()
+		if r == nil {
+			return
+		}
+		if e, ok := r.(*pgerr.Error); ok && e.Position > 0 {
+			// From the place in src to that of the token it lies in.
+			pos := f.endPos()
+			if at := e.Position - 1; at < len(src) {
+				for i, start := range starts {
+					if start > at {
 						break
 					}
+					if pos = f.toks[i].pos; pos == synthetic {
+						pos = f.toks[i].end // The place of what it replaced.
+					}
 				}
-				locate(e, f.src, pos)
 			}
-			panic(r)
+			locate(e, f.src, pos)
 		}
+		panic(r)
 	}()
-	return fn()
+	return sub.delegate("", 0, len(sub.toks), "")
 }
 
 func (f *front) createRole(isUser bool) tree.Statement {

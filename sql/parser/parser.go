@@ -56,6 +56,9 @@ func ParseOne(sql string) (Statement, error) {
 	return stmts[0], nil
 }
 
+// maxDepth bounds the nesting of parentheses, since trees are walked by recursion.
+const maxDepth = 1000
+
 // maxPlaceholders is PostgreSQL's limit.
 const maxPlaceholders = 65535
 
@@ -78,7 +81,16 @@ func parseOne(whole string, toks []token) (s Statement, err error) {
 		}
 	}()
 	local := make([]token, len(toks))
+	depth := 0
 	for i, t := range toks {
+		if t.op("(") || t.op("[") {
+			if depth++; depth > maxDepth {
+				bail(pgerr.New("54001", "statement is nested too deeply").
+					WithHint("At most %d levels of parentheses are allowed.", maxDepth))
+			}
+		} else if t.op(")") || t.op("]") {
+			depth--
+		}
 		t.pos -= start
 		t.end -= start
 		local[i] = t

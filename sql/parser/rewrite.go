@@ -16,11 +16,13 @@ import (
 //   - a user-defined type as VARBIT(udtWidth+n), where n indexes side.types
 //   - a statement of our own inside another as SHOW "__own_n"
 //   - GENERATED AS IDENTITY as DEFAULT "__identity"('always', '<options>')
+//   - agg(DISTINCT a ORDER BY b) as agg("__distinct"(a) ORDER BY b)
 //   - ON CONFLICT ON CONSTRAINT c as ON CONFLICT ("\x01c")
 const (
 	udtWidth         = 1000000000
 	ownPrefix        = "__own_"
 	identityFunc     = "__identity"
+	distinctFunc     = "__distinct"
 	constraintMarker = "\x01"
 )
 
@@ -60,6 +62,9 @@ func (f *front) rewrite(prefix string, lo, hi int) *rewriter {
 	if lo < hi {
 		w.last = f.toks[lo].pos
 		w.first = f.toks[lo]
+	}
+	if strings.HasSuffix(prefix, "::") {
+		w.typeName(false)
 	}
 	w.run()
 	return r
@@ -151,6 +156,9 @@ func (w *rewrites) op(t token) bool {
 	case "(":
 		prev := w.tok(-1)
 		w.casts = append(w.casts, prev.is("cast") || prev.is("treat"))
+		if w.tok(1).is("distinct") && w.distinctOrdered() {
+			return true
+		}
 		// WITH x AS (SHOW …), and other statements of our own in parentheses.
 		if prev.is("as") || prev.is("materialized") {
 			if w.embedded(")") {
@@ -179,6 +187,62 @@ func (w *rewrites) op(t token) bool {
 		}
 	}
 	return false
+}
+
+// distinctOrdered marks agg(DISTINCT a, … ORDER BY …), which the module's grammar
+// has not together, as agg("__distinct"(a), … ORDER BY …).
+func (w *rewrites) distinctOrdered() bool {
+	if prev := w.tok(-1); !prev.isName() || prev.kind == tokIdent && reserved(prev.str) {
+		return false
+	}
+	end := w.f.skipParens(w.i)
+	argEnd, ordered := 0, false
+	for i := w.i + 2; i < end-1 && i < w.hi; i++ {
+		t := w.f.toks[i]
+		if t.op("(") || t.op("[") {
+			i = w.f.skipParens(i) - 1
+			continue
+		}
+		if argEnd == 0 && (t.op(",") || w.f.wordsAt(i, "order", "by")) {
+			argEnd = i
+		}
+		ordered = ordered || w.f.wordsAt(i, "order", "by")
+	}
+	if !ordered || argEnd <= w.i+2 {
+		return false
+	}
+	w.f.side.distinct = true
+	w.keep(1)
+	w.put(1, `"`+distinctFunc+`"(`)
+	inner := &rewrites{f: w.f, r: w.r, i: w.i, hi: argEnd, last: w.last, first: w.first}
+	inner.run()
+	w.i, w.last = inner.i, inner.last
+	w.put(0, ")")
+	return true
+}
+
+// bareLabel says whether t is a keyword that labels a column without AS, as in
+// SELECT 1 value.
+func (w *rewrites) bareLabel(t token) bool {
+	switch c := keywordCategory(t.str); {
+	case c != "U" && c != "C":
+		return false
+	}
+	switch t.str {
+	case "day", "hour", "minute", "month", "second", "year", "nowait", "preceding", "following", "row", "rows", "locked", "ordinality":
+		return false
+	}
+	switch prev := w.tok(-1); {
+	case prev.kind == tokNumber, prev.kind == tokString, prev.kind == tokParam, prev.kind == tokQuoted, prev.op(")"), prev.op("]"):
+	case prev.kind == tokIdent && keywordCategory(prev.str) == "":
+	default:
+		return false
+	}
+	if pp := w.tok(-2); pp.op("::") || pp.op(":::") || w.tok(-1).kind == tokString && pp.kind == tokIdent && moduleType(pp) {
+		return false
+	}
+	next := w.tok(1)
+	return next.op(",") || next.is("from") || next.op(")") && len(w.casts) > 0 || next.kind == tokEOF && w.first.is("select")
 }
 
 // embedded replaces "( statement )" or "[ statement ]" by a stand-in when the
@@ -352,6 +416,11 @@ func (w *rewrites) word(t token) bool {
 			w.put(1, `"`+t.str+`"`)
 			return true
 		}
+	}
+	if w.dml() && w.bareLabel(t) {
+		w.put(0, "AS")
+		w.keep(1)
+		return true
 	}
 	return false
 }
