@@ -260,6 +260,9 @@ func (c *compiler) compileNode(n rel, need colSet) (exec.Operator, *layout, erro
 		return &virtualReader{p: c.p, table: t.table, db: t.db, rows: newRowSink(c.p, typs)}, newLayout(t.outCols), nil
 
 	case *sourceNode:
+		if t.src.stream != nil {
+			return t.src.stream, newLayout(t.outCols), nil
+		}
 		typs := c.typs(t.outCols)
 		return &sourceReader{p: c.p, src: t.src, rows: newRowSink(c.p, typs)}, newLayout(t.outCols), nil
 

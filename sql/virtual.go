@@ -5,6 +5,8 @@ import (
 
 	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
 	"github.com/auxten/postgresql-parser/pkg/sql/types"
+
+	"github.com/holdfastdb/holdfast/sql/exec"
 )
 
 // virtualTable is a table that is computed when it is read: those of pg_catalog,
@@ -32,6 +34,8 @@ type rowSource struct {
 	columns []ResultColumn
 	// run produces the rows. It runs once, when the statement does.
 	run func(ctx context.Context, p *planner, addRow func(...tree.Datum) error) error
+	// stream, if set, yields the rows instead of run: they need not fit in memory.
+	stream exec.Operator
 	// tag is the command tag; "" counts rows: "SHOW 3".
 	tag string
 	// mutates says that it changes something, so it may not be run again.

@@ -160,10 +160,20 @@ func (c *Codec) intSize() int16 {
 }
 
 func (c *Codec) decodeInt(data []byte) (tree.Datum, error) {
+	n, err := c.DecodeInt(data)
+	if err != nil {
+		return nil, err
+	}
+	return tree.NewDInt(tree.DInt(n)), nil
+}
+
+// DecodeInt is DecodeText for integer types, for callers that allocate datums
+// themselves.
+func (c *Codec) DecodeInt(data []byte) (int64, error) {
 	n, ok, fits := parseInt(data)
 	if !ok {
 		if n, ok, fits = parseInt(trimSpace(data)); !ok {
-			return nil, errSyntax(pgerr.InvalidTextRepresentation, intTypeName(c.intSize()), data)
+			return 0, errSyntax(pgerr.InvalidTextRepresentation, intTypeName(c.intSize()), data)
 		}
 	}
 	switch c.intSize() {
@@ -173,9 +183,9 @@ func (c *Codec) decodeInt(data []byte) (tree.Datum, error) {
 		fits = fits && int64(int32(n)) == n
 	}
 	if !fits {
-		return nil, pgerr.Newf(pgerr.NumericValueOutOfRange, "value \"%s\" is out of range for type %s", data, intTypeName(c.intSize()))
+		return 0, pgerr.Newf(pgerr.NumericValueOutOfRange, "value \"%s\" is out of range for type %s", data, intTypeName(c.intSize()))
 	}
-	return tree.NewDInt(tree.DInt(n)), nil
+	return n, nil
 }
 
 // checkUTF8 refuses what PostgreSQL refuses in text: broken UTF-8 and NUL.
@@ -214,6 +224,21 @@ func utf8SequenceLen(ch byte) int {
 }
 
 func (c *Codec) decodeString(data []byte) (tree.Datum, error) {
+	data, err := c.CheckString(data)
+	if err != nil {
+		return nil, err
+	}
+	s := tree.DString(data)
+	// The values of an enum look like collated strings; its labels are read as text.
+	if c.typ.Family() == types.CollatedStringFamily && !strings.HasPrefix(c.typ.Locale(), "@") {
+		return tree.NewDCollatedString(string(s), c.typ.Locale(), &tree.CollationEnvironment{})
+	}
+	return &s, nil
+}
+
+// CheckString is DecodeText for string types, for callers that allocate datums
+// themselves. The result is part of data.
+func (c *Codec) CheckString(data []byte) ([]byte, error) {
 	if err := checkUTF8(data); err != nil {
 		return nil, err
 	}
@@ -227,11 +252,7 @@ func (c *Codec) decodeString(data []byte) (tree.Datum, error) {
 	case oid.T_char:
 		data = data[:min(len(data), 1)]
 	}
-	s := tree.DString(data)
-	if c.typ.Family() == types.CollatedStringFamily {
-		return tree.NewDCollatedString(string(s), c.typ.Locale(), &tree.CollationEnvironment{})
-	}
-	return &s, nil
+	return data, nil
 }
 
 func truncateUTF8(data []byte, limit int) []byte {
