@@ -128,7 +128,7 @@ func startNode(t testing.TB, o nodeOptions) *testNode {
 	jc.DB, jc.NodeID, jc.Log, jc.Settings, jc.Constructors = n.db, 1, logger, jobs.RegisterSettings(n.reg), n.svc.Constructors()
 	jc.PollInterval = 100 * time.Millisecond
 	n.jobs = jobs.NewRegistry(jc)
-	n.svc.SetJobs(n.jobs)
+	n.svc.Connect(n.jobs, n.cache)
 	runCtx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() { defer close(done); _ = n.jobs.Run(runCtx) }()

@@ -22,7 +22,7 @@ import (
 // Config is what backups and restores need of the node.
 type Config struct {
 	DB        *kv.DB
-	Jobs      *jobs.Registry // set before the first statement; see Service.Constructors
+	Jobs      *jobs.Registry // see Service.Connect
 	Stores    *extstore.Factory
 	Settings  *Settings
 	ClusterID [16]byte
@@ -35,7 +35,8 @@ type Config struct {
 	// refers to, or nil. A nil function leaves the text out of backups.
 	CreateStatement func(d catalog.Descriptor, find func(id uint32) catalog.Descriptor) (string, error)
 
-	// Catalog is the descriptor cache that the node's sessions share.
+	// Catalog is the descriptor cache that the node's sessions share; see
+	// Service.Connect.
 	Catalog *catalog.Cache
 
 	Workers int // concurrent pieces of a job on this node
@@ -105,8 +106,10 @@ func NewService(cfg Config) *Service {
 	return &Service{cfg: cfg}
 }
 
-// SetJobs gives the service its registry, which itself needs Constructors.
-func (s *Service) SetJobs(r *jobs.Registry) { s.cfg.Jobs = r }
+// Connect gives the service what itself needs the service first: the registry
+// that runs its jobs, and the descriptor cache of the sessions that use it. It is
+// called once, before either is in use.
+func (s *Service) Connect(r *jobs.Registry, c *catalog.Cache) { s.cfg.Jobs, s.cfg.Catalog = r, c }
 
 // Constructors are the job types of this package.
 func (s *Service) Constructors() map[string]func() jobs.Resumer {

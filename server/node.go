@@ -239,16 +239,20 @@ func (n *Node) openSQL(ctx context.Context, metrics prometheus.Registerer) error
 	jobsConfig := jobs.DefaultConfig()
 	jobsConfig.DB, jobsConfig.NodeID, jobsConfig.Log = n.db, int64(n.ident.NodeID), n.log
 	jobsConfig.Settings = jobs.RegisterSettings(set)
-	jobsConfig.Constructors = map[string]func() jobs.Resumer{}
+	backups := n.newBackups(set, metrics)
+	jobsConfig.Constructors = backups.Constructors()
 	n.jobs = jobs.NewRegistry(jobsConfig)
 
-	srv, err := sql.NewServer(sql.ServerConfig{
+	sqlConfig := sql.ServerConfig{
 		DB: n.db, Log: n.log, NodeID: int32(n.ident.NodeID), ClusterID: n.ident.ClusterID,
 		Locality: n.cfg.Locality.String(), Version: n.cfg.Version, StatementMemoryBytes: n.cfg.SQLMemoryBytes,
-	})
+	}
+	sqlConfig.Backup = backupHook{backups}
+	srv, err := sql.NewServer(sqlConfig)
 	if err != nil {
 		return fmt.Errorf("opening SQL: %w", err)
 	}
+	backups.Connect(n.jobs, srv.Catalog())
 	n.sql = srv
 	n.onStop("SQL", func(ctx context.Context) error { srv.Close(ctx); return nil })
 

@@ -20,7 +20,7 @@ func (p *planner) execSchema(ctx context.Context, stmt tree.Statement, res Resul
 // like. It reports nil for others. The columns must be known without running it,
 // for Describe.
 func (p *planner) sourceOf(ctx context.Context, stmt tree.Statement) (*rowSource, error) {
-	return nil, nil
+	return p.backupSource(stmt)
 }
 
 // delegate rewrites a statement as a query over virtual tables, or returns "".

@@ -50,7 +50,10 @@ func (s *serverState) init(srv *Server) error { return nil }
 
 // ExternalConfig is the part of ServerConfig that schema changes, jobs and
 // backups need.
-type ExternalConfig struct{}
+type ExternalConfig struct {
+	// Backup runs BACKUP, RESTORE and their like; nil refuses them.
+	Backup BackupHook
+}
 
 // makeCodecSettings are the settings that shape text, for pgcodec.
 func (s *Session) makeCodecSettings() *pgcodec.Settings {
