@@ -416,8 +416,10 @@ func (b *binder) assignedExpr(e tree.Expr, s *scope, c *catalog.Column, clause s
 		return nil, err
 	}
 	if isLiteral(e) {
-		if d, ok := te.(*tree.DString); ok && c.Type.Family() != types.StringFamily {
-			return b.castLiteral(d, c.Type, true)
+		if v, ok := builtins.ConstValue(te); ok {
+			if d, ok := v.(*tree.DString); ok && c.Type.Family() != types.StringFamily {
+				return b.castLiteral(d, c.Type, true)
+			}
 		}
 	}
 	return b.assign(te, c)

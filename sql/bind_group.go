@@ -288,16 +288,31 @@ func (r *resolver) resolveCall(t *tree.FuncExpr, inner *resolver) (*tree.FuncExp
 	if err != nil {
 		return nil, nil, err
 	}
-	fe, ok := te.(*tree.FuncExpr)
-	if !ok {
-		if cast, isCast := te.(*tree.CastExpr); isCast {
-			fe, ok = cast.Expr.(*tree.FuncExpr)
+	return callIn(te), te, nil
+}
+
+// callIn finds the call in what the type checker made of it: it may have put a
+// cast around.
+func callIn(te tree.TypedExpr) *tree.FuncExpr {
+	var fe *tree.FuncExpr
+	rewriteExpr(te, func(x tree.TypedExpr) tree.TypedExpr {
+		if f, ok := x.(*tree.FuncExpr); ok && fe == nil {
+			fe = f
+			return f
 		}
-		if !ok {
-			return nil, te, nil
+		return nil
+	})
+	return fe
+}
+
+// replaceCall puts a column in the place of a call.
+func replaceCall(te tree.TypedExpr, fe *tree.FuncExpr, ref tree.TypedExpr) tree.TypedExpr {
+	return rewriteExpr(te, func(x tree.TypedExpr) tree.TypedExpr {
+		if f, ok := x.(*tree.FuncExpr); ok && f == fe {
+			return ref
 		}
-	}
-	return fe, te, nil
+		return nil
+	})
 }
 
 // aggregate makes an aggregate call a column of the grouped rows.
@@ -341,10 +356,7 @@ func (r *resolver) aggregate(t *tree.FuncExpr, def *tree.FunctionDefinition) (tr
 		sb.aggKey[key] = id
 	}
 	ref := &colRef{id: id, typ: fe.ResolvedType(), name: def.Name}
-	if cast, ok := te.(*tree.CastExpr); ok {
-		return tree.NewTypedCastExpr(ref, cast.ResolvedType())
-	}
-	return ref, nil
+	return replaceCall(te, fe, ref), nil
 }
 
 // generator makes a set-returning function of the select list a column.
@@ -367,7 +379,7 @@ func (r *resolver) generator(t *tree.FuncExpr, def *tree.FunctionDefinition) (tr
 	typ := fe.ResolvedType()
 	id := r.b.newCol(def.Name, typ)
 	sb.srfs = append(sb.srfs, srfItem{expr: fe, cols: []colID{id}})
-	return &colRef{id: id, typ: typ, name: def.Name}, nil
+	return replaceCall(te, fe, &colRef{id: id, typ: typ, name: def.Name}), nil
 }
 
 // window makes a window function call a column.
@@ -454,9 +466,9 @@ func (r *resolver) window(t *tree.FuncExpr, def *tree.FunctionDefinition) (tree.
 			return nil, err
 		}
 	}
-	w.id = r.b.newCol(def.Name, te.ResolvedType())
+	w.id = r.b.newCol(def.Name, fe.ResolvedType())
 	sb.windows = append(sb.windows, w)
-	return &colRef{id: w.id, typ: te.ResolvedType(), name: def.Name}, nil
+	return replaceCall(te, fe, &colRef{id: w.id, typ: fe.ResolvedType(), name: def.Name}), nil
 }
 
 // offsetType is the type of a RANGE offset over an ordering column.
@@ -511,11 +523,7 @@ func (r *resolver) resolveWindowCall(t *tree.FuncExpr, inner *resolver) (*tree.F
 	if err != nil {
 		return nil, nil, err
 	}
-	fe, ok := te.(*tree.FuncExpr)
-	if !ok {
-		return nil, te, nil
-	}
-	return fe, te, nil
+	return callIn(te), te, nil
 }
 
 // windowColumn makes e a column of the rows that window functions see.

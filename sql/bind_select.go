@@ -341,7 +341,7 @@ func (b *binder) bindSelectClause(t *tree.SelectClause, sel *tree.Select, s *sco
 		id := o.item
 		if o.expr != nil {
 			id = 0
-			if t.Distinct {
+			if t.Distinct && len(distinctOn) == 0 {
 				key := exprKey(o.expr)
 				for _, it := range items {
 					if exprKey(it.expr) == key {
@@ -367,7 +367,7 @@ func (b *binder) bindSelectClause(t *tree.SelectClause, sel *tree.Select, s *sco
 		in = &projectNode{in: in, items: proj}
 	}
 	switch {
-	case t.Distinct:
+	case t.Distinct && onCols == nil:
 		in = &distinctNode{in: in, on: q.ids()}
 		if order != nil {
 			in = &sortNode{in: in, order: order}
@@ -630,7 +630,7 @@ func splitAnd(e tree.TypedExpr) []tree.TypedExpr {
 			walk(a.TypedRight())
 			return
 		}
-		if e == tree.DBoolTrue {
+		if d, ok := builtins.ConstValue(e); ok && d == tree.DBoolTrue {
 			return
 		}
 		out = append(out, e)

@@ -7,6 +7,7 @@ import (
 	"github.com/auxten/postgresql-parser/pkg/sql/types"
 
 	"github.com/holdfastdb/holdfast/internal/pgerr"
+	"github.com/holdfastdb/holdfast/sql/builtins"
 	"github.com/holdfastdb/holdfast/sql/catalog"
 	"github.com/holdfastdb/holdfast/sql/exec"
 )
@@ -189,12 +190,16 @@ func (c *compiler) bindAnd(es []tree.TypedExpr, lay *layout) (tree.TypedExpr, er
 // fold evaluates the parts of an expression that are the same for all rows.
 // What fails is left for when a row asks for it.
 func (c *compiler) fold(e tree.TypedExpr) tree.TypedExpr {
-	switch e.(type) {
+	switch t := e.(type) {
+	case *builtins.Const:
+		return t.D
 	case tree.Datum, *tree.IndexedVar:
 		return e
 	}
 	return rewriteExpr(e, func(x tree.TypedExpr) tree.TypedExpr {
-		switch x.(type) {
+		switch t := x.(type) {
+		case *builtins.Const:
+			return t.D
 		case tree.Datum, *tree.IndexedVar, *tree.Tuple, *tree.Array:
 			return nil
 		}
@@ -265,6 +270,9 @@ func (c *compiler) compileNode(n rel, need colSet) (exec.Operator, *layout, erro
 		}
 		typs := c.typs(t.outCols)
 		return &sourceReader{p: c.p, src: t.src, rows: newRowSink(c.p, typs)}, newLayout(t.outCols), nil
+
+	case *operatorNode:
+		return t.op, newLayout(t.outCols), nil
 
 	case *valuesNode:
 		lay := newLayout(t.outCols)

@@ -80,14 +80,12 @@ func (b *binder) enumAssign(te tree.TypedExpr, t *types.T) (_ tree.TypedExpr, ok
 	if te.ResolvedType().Equivalent(t) && te.ResolvedType().Family() != types.UnknownFamily {
 		return te, true, nil
 	}
-	if d, isDatum := te.(tree.Datum); isDatum {
-		if _, isPlaceholder := te.(*tree.Placeholder); !isPlaceholder {
-			v, err := e.Cast(d, array)
-			if err != nil {
-				return nil, true, err
-			}
-			return v, true, nil
+	if d, isConst := builtins.ConstValue(te); isConst {
+		v, err := e.Cast(d, array)
+		if err != nil {
+			return nil, true, err
 		}
+		return v, true, nil
 	}
 	switch te.ResolvedType().Family() {
 	case types.StringFamily, types.UnknownFamily, types.ArrayFamily:

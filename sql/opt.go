@@ -3,6 +3,8 @@ package sql
 import (
 	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
 	"github.com/auxten/postgresql-parser/pkg/sql/types"
+
+	"github.com/holdfastdb/holdfast/sql/builtins"
 )
 
 // optimizer rewrites a bound plan. The passes are few and each is sound by
@@ -287,7 +289,7 @@ func stripForExists(n rel) rel {
 			}
 			n = t.in
 		case *limitNode:
-			if k, ok := t.limit.(*tree.DInt); ok && *k > 0 && t.offset == nil {
+			if k, ok := intDatum(t.limit); ok && k > 0 && t.offset == nil {
 				n = t.in
 				continue
 			}
@@ -779,8 +781,10 @@ func strictIn(e tree.TypedExpr, s colSet) bool {
 
 // intDatum reads a constant integer.
 func intDatum(e tree.TypedExpr) (int64, bool) {
-	if d, ok := e.(*tree.DInt); ok {
-		return int64(*d), true
+	if v, ok := builtins.ConstValue(e); ok {
+		if d, ok := v.(*tree.DInt); ok {
+			return int64(*d), true
+		}
 	}
 	return 0, false
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
 	"github.com/auxten/postgresql-parser/pkg/sql/types"
 
+	"github.com/holdfastdb/holdfast/sql/builtins"
 	"github.com/holdfastdb/holdfast/sql/catalog"
 	"github.com/holdfastdb/holdfast/sql/catalog/catalogpb"
 )
@@ -609,7 +610,8 @@ func findRange(filters []tree.TypedExpr, id colID, k *catalog.Column, own colSet
 					used = append(used, f)
 				}
 			case tree.Like:
-				d, ok := rt.(*tree.DString)
+				v, _ := builtins.ConstValue(rt)
+				d, ok := v.(*tree.DString)
 				if ok && r.prefix == "" && k.Type.Family() == types.StringFamily {
 					// The condition stays as a filter.
 					if i := strings.IndexAny(string(*d), `%_\`); i > 0 {

@@ -6,6 +6,7 @@ import (
 	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
 
 	"github.com/holdfastdb/holdfast/kv"
+	"github.com/holdfastdb/holdfast/sql/builtins"
 	"github.com/holdfastdb/holdfast/sql/catalog"
 	"github.com/holdfastdb/holdfast/sql/rowenc"
 )
@@ -48,11 +49,14 @@ func (p *planner) pointPlan(pl *plan) *pointPlan {
 			if !v.ResolvedType().Equivalent(pt.col.Type) {
 				return nil
 			}
-		case tree.Datum:
+			pp.keys = append(pp.keys, v)
 		default:
-			return nil
+			d, ok := builtins.ConstValue(v)
+			if !ok {
+				return nil
+			}
+			pp.keys = append(pp.keys, d)
 		}
-		pp.keys = append(pp.keys, pt.vals[0])
 	}
 	at := map[uint32]int{}
 	var want []*catalog.Column

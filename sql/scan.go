@@ -277,7 +277,7 @@ func (r *tableReader) distinct(in tree.Datums) tree.Datums {
 }
 
 func (r *tableReader) eval(e tree.TypedExpr) (tree.Datum, error) {
-	if d, ok := e.(tree.Datum); ok {
+	if d, ok := builtins.ConstValue(e); ok {
 		return d, nil
 	}
 	return r.flow.EvalRow(e, nil)
