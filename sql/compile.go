@@ -271,9 +271,6 @@ func (c *compiler) compileNode(n rel, need colSet) (exec.Operator, *layout, erro
 		typs := c.typs(t.outCols)
 		return &sourceReader{p: c.p, src: t.src, rows: newRowSink(c.p, typs)}, newLayout(t.outCols), nil
 
-	case *operatorNode:
-		return t.op, newLayout(t.outCols), nil
-
 	case *valuesNode:
 		lay := newLayout(t.outCols)
 		empty := newLayout(nil)
