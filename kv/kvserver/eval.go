@@ -83,7 +83,10 @@ func (r *Replica) evalReads(ctx context.Context, ba *kvpb.BatchRequest, ts hlc.T
 		case kvpb.OpScan, kvpb.OpReverseScan:
 			err = evalScan(ctx, rd, q, rs, ts, txn, &lim, false)
 		case kvpb.OpRefresh, kvpb.OpRefreshRange:
-			err = evalRefresh(ctx, rd, q, ts, txn)
+			if err = evalRefresh(ctx, rd, q, ts, txn); err == nil {
+				// Tombstones above From may have been collected unseen.
+				err = r.checkGCThreshold(q.Span(), q.Args.(*kvpb.RefreshArgs).From)
+			}
 		case kvpb.OpExport:
 			err = r.evalExport(ctx, q, rs)
 		case kvpb.OpRangeInfo:
@@ -305,6 +308,13 @@ func (e *evaluation) attempt(ctx context.Context) (*kvpb.BatchResponse, error) {
 		q, rs := &e.ba.Requests[i], &e.resp.Responses[i]
 		if e.txn != nil {
 			e.txn.Sequence = q.Sequence
+		}
+		if e.ba.Txn != nil && q.Op.IsTxnWrite() {
+			// A delete above the transaction's snapshot may have been collected, with
+			// what it deleted: the write would not notice that it came too late.
+			if err := e.r.checkGCThreshold(q.Span(), e.readTS); err != nil {
+				return nil, err
+			}
 		}
 		if err := e.request(ctx, q, rs); err != nil {
 			return nil, err

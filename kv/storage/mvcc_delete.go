@@ -35,11 +35,17 @@ func MVCCDeleteRange(ctx context.Context, rw ReadWriter, start, end keys.Key, ts
 	const pageKeys, pageBytes = 1024, 1 << 20
 	var res DeleteRangeResult
 	readTS := ts.Prev() // A version at ts is in the way too.
+	reader := opts.Txn
 	if opts.Txn != nil {
 		readTS = opts.Txn.ReadTimestamp
+		// See the keys as they were before these deletes, so that a request that
+		// is sent again finds and counts them again.
+		c := *opts.Txn
+		c.Sequence--
+		reader = &c
 	}
 	for {
-		page := ScanOptions{Txn: opts.Txn, FailOnMoreRecent: true, MaxKeys: pageKeys, TargetBytes: pageBytes}
+		page := ScanOptions{Txn: reader, FailOnMoreRecent: true, MaxKeys: pageKeys, TargetBytes: pageBytes}
 		if opts.MaxKeys > 0 {
 			page.MaxKeys = min(page.MaxKeys, opts.MaxKeys-res.NumKeys)
 		}

@@ -138,22 +138,25 @@ func overwriteOwn(ctx context.Context, b *Batch, v *view, key keys.Key, value []
 		return false, err
 	}
 	sameEpoch := lock.Epoch == txn.Epoch
-	if sameEpoch && txn.Sequence <= lock.Sequence {
-		return false, checkReplay(key, value, prov, lock, txn)
+	replay := sameEpoch && txn.Sequence <= lock.Sequence
+	if replay {
+		if err := checkReplay(key, value, prov, lock, txn); err != nil {
+			return false, err
+		}
 	}
 
-	// What the transaction sees there now: its last write that still counts, or
-	// the committed value below the lock.
+	// What the write replaces: the transaction's last one before it that still
+	// counts, or the committed value below the lock.
 	var old []byte
 	oldTS := lock.WriteTimestamp
 	var history []seqValue
 	if sameEpoch {
 		for _, h := range lock.history {
-			if !seqIgnored(txn.IgnoredSeqNums, h.seq) {
+			if h.seq < txn.Sequence && !seqIgnored(txn.IgnoredSeqNums, h.seq) {
 				history = append(history, h)
 			}
 		}
-		if !seqIgnored(txn.IgnoredSeqNums, lock.Sequence) {
+		if lock.Sequence < txn.Sequence && !seqIgnored(txn.IgnoredSeqNums, lock.Sequence) {
 			history = append(history, seqValue{seq: lock.Sequence, value: prov})
 		}
 	}
@@ -169,12 +172,15 @@ func overwriteOwn(ctx context.Context, b *Batch, v *view, key keys.Key, value []
 		}
 		oldTS = below.ts
 	}
+	existed = len(old) > 0
+	if replay {
+		return existed, nil // The condition held the first time.
+	}
 	if cond != nil {
 		if err := cond(old, oldTS); err != nil {
 			return false, err
 		}
 	}
-	existed = len(old) > 0
 
 	newTS := hlc.Later(lock.WriteTimestamp, txn.WriteTimestamp)
 	if s := opts.Stats; s != nil {

@@ -332,9 +332,17 @@ func (h *history) checkedWrite(what, k string, ts hlc.Timestamp, v string, tx *m
 			err = MVCCPut(ctx, b, keys.Key(k), ts, storedValue(v), o)
 		}
 		if err == nil && replay && txn != nil {
-			// The same request again changes nothing.
+			// The same request again changes nothing and says the same.
 			n := b.Count()
-			if err := MVCCPut(ctx, b, keys.Key(k), ts, storedValue(v), o); err != nil || b.Count() != n {
+			var err error
+			if v != "" {
+				err = MVCCPut(ctx, b, keys.Key(k), ts, storedValue(v), o)
+			} else if again, derr := MVCCDelete(ctx, b, keys.Key(k), ts, o); !cput && again != existed {
+				h.fail("delete sent again: existed=%t, before %t: %v", again, existed, derr)
+			} else {
+				err = derr
+			}
+			if err != nil || b.Count() != n {
 				h.fail("replay: %v, %d operations more", err, b.Count()-n)
 			}
 		}
@@ -464,6 +472,13 @@ func (h *history) deleteRange() {
 	err := h.writeMany(func(bt *Batch, st *Stats) (err error) {
 		o.Stats = st
 		res, err = MVCCDeleteRange(ctx, bt, keys.Key(a), keys.Key(b), ts, o)
+		if err == nil && tx != nil {
+			n := bt.Count()
+			again, err := MVCCDeleteRange(ctx, bt, keys.Key(a), keys.Key(b), ts, o)
+			if err != nil || again.NumKeys != res.NumKeys || bt.Count() != n {
+				h.fail("delete range sent again: %d keys, before %d, %d operations more: %v", again.NumKeys, res.NumKeys, bt.Count()-n, err)
+			}
+		}
 		return err
 	}, true)
 	h.logf("delete range [%x, %x)@%s: %q %x", a, b, ts, want, victims)
