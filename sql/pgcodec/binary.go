@@ -43,6 +43,9 @@ func (c *Codec) AppendBinary(b []byte, d tree.Datum, s *Settings) ([]byte, error
 		if c.OID == oid.T_float4 {
 			return be.AppendUint32(b, math.Float32bits(float32(*v))), nil
 		}
+		if *v != *v {
+			return be.AppendUint64(b, 0x7ff8<<48), nil // one NaN, as PostgreSQL has
+		}
 		return be.AppendUint64(b, math.Float64bits(float64(*v))), nil
 	case *tree.DDecimal:
 		return appendDecimalBinary(b, &v.Decimal)
@@ -125,19 +128,19 @@ const (
 // appendDecimalBinary writes groups of four decimal digits, the way PostgreSQL
 // holds numeric: count, weight of the first group, sign, scale, groups.
 func appendDecimalBinary(b []byte, d *apd.Decimal) ([]byte, error) {
-	special := func(sign uint16) []byte {
+	special := func(sign, scale uint16) []byte {
 		b = be.AppendUint32(b, 0)
 		b = be.AppendUint16(b, sign)
-		return be.AppendUint16(b, 0)
+		return be.AppendUint16(b, scale)
 	}
 	switch d.Form {
 	case apd.NaN, apd.NaNSignaling:
-		return special(numericNaN), nil
+		return special(numericNaN, 0), nil
 	case apd.Infinite:
 		if d.Negative {
-			return special(numericMinusInf), nil
+			return special(numericMinusInf, 0x20), nil
 		}
-		return special(numericPlusInf), nil
+		return special(numericPlusInf, 0x20), nil
 	}
 	var digitsBuf [64]byte
 	digits := digitsBuf[:0]

@@ -1,6 +1,7 @@
 package pgcodec
 
 import (
+	"regexp"
 	"strings"
 	"time"
 
@@ -31,11 +32,15 @@ func (s *Settings) parseMode() pgdate.ParseMode {
 
 // errDatetime tells a value out of range from one that is no date at all.
 func errDatetime(err error, typeName string, data []byte) error {
-	if msg := err.Error(); strings.Contains(msg, "out of range") || strings.Contains(msg, "must be between") {
+	msg := err.Error()
+	if strings.Contains(msg, "out of range") || strings.Contains(msg, "must be between") ||
+		strings.HasPrefix(typeName, "time") && looksLikeTime.Match(data) {
 		return pgerr.Newf("22008", "date/time field value out of range: \"%s\"", data)
 	}
 	return errSyntax("22007", typeName, data)
 }
+
+var looksLikeTime = regexp.MustCompile(`^\s*\d{1,2}:\d{2}(:\d{2}(\.\d*)?)?\s*$`)
 
 func digits(b []byte) (n int, ok bool) {
 	for _, ch := range b {
