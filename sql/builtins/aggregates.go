@@ -40,6 +40,17 @@ func (a *agg) Size() int64 {
 	return 128 + a.size()
 }
 
+// AggregateGrows says whether an aggregate collects its arguments, such that its
+// memory grows with the number of rows.
+func AggregateGrows(name string) bool {
+	switch name {
+	case "array_agg", "string_agg", "json_agg", "jsonb_agg", "json_object_agg", "jsonb_object_agg",
+		"percentile_cont", "percentile_disc", "mode":
+		return true
+	}
+	return false
+}
+
 func defineAggregates(d definitions) {
 	fixed := tree.FixedReturnType
 	same := tree.IdentityReturnType(0)

@@ -24,10 +24,27 @@ type AggSpec struct {
 
 // NewHashAggregate yields one row per group: the group columns, then the
 // aggregates. Without group columns it yields exactly one row. Groups that do
-// not fit into memory are worked on later, from disk.
+// not fit into memory are worked on later, from disk. If the state of an
+// aggregate grows with its rows (DISTINCT, ORDER BY, array_agg…) the input is
+// sorted instead, so that only one group is in memory.
 func NewHashAggregate(f *Flow, in Operator, groupCols []int, aggs []AggSpec) Operator {
-	a := &hashAgg{aggBase: newAggBase(f, in, groupCols, aggs)}
-	return a
+	if len(groupCols) > 0 && slices.ContainsFunc(aggs, AggSpec.grows) {
+		ord := make(Ordering, len(groupCols))
+		for i, c := range groupCols {
+			ord[i] = Order(c, false)
+		}
+		return NewOrderedAggregate(f, NewSort(f, in, ord), groupCols, aggs)
+	}
+	return &hashAgg{aggBase: newAggBase(f, in, groupCols, aggs)}
+}
+
+// grows says whether the aggregate keeps its rows.
+func (a AggSpec) grows() bool {
+	if a.Func.Type == tree.DistinctFuncType || len(a.Order) > 0 {
+		return true
+	}
+	def, ok := a.Func.Func.FunctionReference.(*tree.FunctionDefinition)
+	return ok && builtins.AggregateGrows(def.Name)
 }
 
 // NewOrderedAggregate is NewHashAggregate for an input in which the rows of a
@@ -287,7 +304,7 @@ func (o *hashAgg) load(ctx context.Context, next func() (tree.Datums, error)) er
 			if !o.full {
 				ng, n := o.newGroup(row)
 				n += int64(len(key))
-				if o.acc.tryGrow(n) {
+				if o.acc.growFloor(n) {
 					g = ng
 					o.groups[string(key)] = g
 					o.order = append(o.order, g)

@@ -86,6 +86,27 @@ func ErrBudgetExceeded(n int64, b *Budget) error {
 	return e.WithHint("Reduce the size of intermediate results, or start the node with a larger --max-sql-memory.")
 }
 
+// floor is how much an operator may take although the budget is exhausted.
+func (b *Budget) floor() int64 {
+	n := int64(64 << 10)
+	if b.limit > 0 {
+		n = min(n, b.limit/8)
+	}
+	if b.pool != nil && b.pool.limit > 0 {
+		n = min(n, b.pool.limit/8)
+	}
+	return n
+}
+
+// force takes n bytes beyond all limits.
+func (b *Budget) force(n int64) {
+	b.used += n
+	if b.pool != nil && b.used > b.reserved {
+		b.pool.used.Add(b.used - b.reserved)
+		b.reserved = b.used
+	}
+}
+
 // Shrink gives n bytes back.
 func (b *Budget) Shrink(n int64) {
 	if b == nil {
@@ -138,6 +159,20 @@ func (a *account) grow(n int64) error {
 	}
 	a.used += n
 	return nil
+}
+
+// growFloor is grow, but always lets an operator that can spill have a little:
+// what others of the same statement hold must not keep it from going on at all.
+func (a *account) growFloor(n int64) bool {
+	if a.tryGrow(n) {
+		return true
+	}
+	if a.b == nil || a.used+n > a.b.floor() {
+		return false
+	}
+	a.b.force(n)
+	a.used += n
+	return true
 }
 
 func (a *account) clear() {

@@ -65,7 +65,7 @@ func (o *distinct) Next(ctx context.Context) (tree.Datums, error) {
 		}
 		if !o.full {
 			need := int64(len(o.key)) + mapEntryBytes
-			ok := o.acc.tryGrow(need)
+			ok := o.acc.growFloor(need)
 			if !ok && (len(o.seen) == 0 || o.depth >= maxDepth) {
 				return nil, ErrBudgetExceeded(need, o.flow.Mem) // Dividing further would not help.
 			}

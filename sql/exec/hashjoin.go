@@ -139,7 +139,7 @@ func (o *hashJoin) build(ctx context.Context, source func(context.Context) (tree
 			if _, ok := o.table[string(o.key)]; !ok {
 				n += int64(len(o.key)) + mapEntryBytes
 			}
-			if o.acc.tryGrow(n) {
+			if o.acc.growFloor(n) {
 				o.insert(row)
 				continue
 			}

@@ -124,14 +124,14 @@ func (s *sorter) add(row tree.Datums) error {
 	if err := checkRowSize(n); err != nil {
 		return err
 	}
-	if !s.acc.tryGrow(n) {
+	if !s.acc.growFloor(n) {
 		if len(s.rows) > 0 {
 			if err := s.spill(); err != nil {
 				return err
 			}
 		}
-		if err := s.acc.grow(n); err != nil {
-			return err
+		if !s.acc.growFloor(n) {
+			return ErrBudgetExceeded(n, s.flow.Mem) // One row is larger than what there is.
 		}
 	}
 	s.rows = append(s.rows, s.arena.copy(row))
