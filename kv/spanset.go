@@ -66,7 +66,7 @@ func (s *spanSet) copy(k keys.Key) keys.Key {
 		return nil
 	}
 	if cap(s.arena)-len(s.arena) < len(k) {
-		s.arena = make([]byte, 0, max(len(k), min(2*cap(s.arena)+256, 32<<10)))
+		s.arena = make([]byte, 0, max(len(k), min(4*cap(s.arena)+48, 32<<10)))
 	}
 	n := len(s.arena)
 	s.arena = append(s.arena, k...)

@@ -3,6 +3,7 @@ package kv
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/holdfastdb/holdfast/internal/hlc"
@@ -22,6 +23,14 @@ type outgoing struct {
 	reqs [2]kvpb.Request
 }
 
+// outgoingPool saves the allocation: a Sender keeps nothing of a request.
+var outgoingPool = sync.Pool{New: func() any { return &outgoing{} }}
+
+func (o *outgoing) free() {
+	*o = outgoing{}
+	outgoingPool.Put(o)
+}
+
 // sendLocked evaluates reqs in the transaction. It numbers the writes, records
 // locks before the request leaves and reads after the answer came, and moves
 // the snapshot when the range asks for that.
@@ -29,7 +38,8 @@ func (t *Txn) sendLocked(ctx context.Context, h kvpb.Header, reqs []kvpb.Request
 	if err := t.checkOpenLocked(); err != nil {
 		return nil, err
 	}
-	o := &outgoing{}
+	o := outgoingPool.Get().(*outgoing)
+	defer o.free()
 	o.ba.Header = h
 	o.ba.Requests = append(o.reqs[:0], reqs...)
 	if err := t.prepareLocked(o.ba.Requests); err != nil {
@@ -266,7 +276,11 @@ func (t *Txn) commitLocked(ctx context.Context, b *Batch) error {
 	if err := ctx.Err(); err != nil {
 		return err // Nothing was sent, so this is no ambiguous result.
 	}
-	o := &outgoing{}
+	if t.locks.empty() && (b == nil || len(b.reqs) == 0) {
+		return t.finishReadsLocked()
+	}
+	o := outgoingPool.Get().(*outgoing)
+	defer o.free()
 	o.ba.Requests = o.reqs[:0]
 	onePhase := t.locks.empty()
 	if b != nil {
@@ -283,7 +297,6 @@ func (t *Txn) commitLocked(ctx context.Context, b *Batch) error {
 		}
 	}
 	if t.locks.empty() {
-		// Only reads: they are all of one snapshot, which is a place in the order.
 		return t.commitReadsLocked(ctx, o, b)
 	}
 	if len(o.ba.Requests) == 0 && t.proto.ReadTimestamp.Less(t.proto.WriteTimestamp) {
@@ -326,14 +339,19 @@ func (t *Txn) commitLocked(ctx context.Context, b *Batch) error {
 	return nil
 }
 
+// commitReadsLocked sends the last reads of a transaction without writes.
 func (t *Txn) commitReadsLocked(ctx context.Context, o *outgoing, b *Batch) error {
-	if len(o.ba.Requests) > 0 {
-		resp, err := t.sendRetryingLocked(ctx, o)
-		if err != nil {
-			return err
-		}
-		b.fill(resp)
+	resp, err := t.sendRetryingLocked(ctx, o)
+	if err != nil {
+		return err
 	}
+	b.fill(resp)
+	return t.finishReadsLocked()
+}
+
+// finishReadsLocked commits a transaction that only read: all of it is of one
+// snapshot, which is a place in the order.
+func (t *Txn) finishReadsLocked() error {
 	if !t.deadline.IsEmpty() && t.deadline.Less(t.proto.ReadTimestamp) {
 		return t.mustRetryLocked(kvpb.RetryCommitDeadline, "the commit deadline has passed", hlc.Timestamp{}, false)
 	}

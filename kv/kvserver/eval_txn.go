@@ -112,12 +112,22 @@ func (e *evaluation) checkCommit(rec *kvpb.TxnRecord) error {
 	} else {
 		e.writeTS.Forward(rec.WriteTimestamp)
 	}
-	if e.canMove && e.readTS.Less(e.writeTS) {
+	if e.canMove && !e.readsInBatch() && e.readTS.Less(e.writeTS) {
 		// Nothing was read, so the snapshot can be anywhere.
 		e.readTS = e.writeTS
 		e.txn.ReadTimestamp = e.readTS
 	}
 	return e.checkCommitTimestamp()
+}
+
+// readsInBatch says whether requests of this batch have read at e.readTS.
+func (e *evaluation) readsInBatch() bool {
+	for i := range e.ba.Requests {
+		if e.ba.Requests[i].Op.IsRead() {
+			return true
+		}
+	}
+	return false
 }
 
 // transactionEnded follows the end of a transaction that this batch made.

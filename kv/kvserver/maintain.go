@@ -123,8 +123,8 @@ func (s *Store) sweepRecords(ctx context.Context) error {
 }
 
 // cleanUpAfterRestart resolves what transactions of the former process left:
-// committed ones by their records, then every lock that is still there, whose
-// owner cannot have survived.
+// committed ones by their records, then every lock that is still there: all
+// clients were in that process, so none of their owners has survived.
 func (s *Store) cleanUpAfterRestart(ctx context.Context) {
 	err := s.sweepRecords(ctx)
 	for rest := (&keys.Span{Key: keys.MinKey, EndKey: keys.MaxKey}); rest != nil && err == nil && ctx.Err() == nil; {

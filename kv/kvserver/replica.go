@@ -219,6 +219,9 @@ func (r *Replica) writeLatched(ctx context.Context, ba *kvpb.BatchRequest, w *wa
 		return nil, nil, err
 	}
 	if err := r.propose(ctx, &e.proposal); err != nil {
+		if e.status == kvpb.TxnCommitted && !errors.Is(err, storage.ErrDiskFull) {
+			err = &kvpb.AmbiguousResultError{Cause: err}
+		}
 		return nil, nil, err
 	}
 	e.applied()
