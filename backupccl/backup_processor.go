@@ -25,7 +25,8 @@ const (
 	maxPageBytes = 32 << 20
 	// maxRowBytes is the history at which even a single row is cut.
 	maxRowBytes = 64 << 20
-	// smallPageBytes is the size below which pages are gathered into one file.
+	// smallPageBytes is the size before compression below which pages are gathered
+	// into one file.
 	smallPageBytes = 4 << 20
 )
 
@@ -149,7 +150,7 @@ func (w *exportWorker) take(ctx context.Context, page *kv.ExportPage, covered ke
 		return w.takeCut(ctx, page, covered, start)
 	case len(page.SST) == 0:
 		return w.p.report(ctx, outcome{spans: []keys.Span{covered}})
-	case len(page.SST) < smallPageBytes:
+	case page.Summary.DataBytes < smallPageBytes:
 		return w.takeSmall(ctx, page, covered, start)
 	}
 	// Files of a worker appear in the order of keys, so small ones go first.

@@ -48,9 +48,13 @@ func (s *Service) loadTargets(ctx context.Context, d *backuppb.BackupDetails) (*
 		for _, id := range t.ids {
 			seen[id] = true
 		}
+		system := []uint32{catalog.SystemDatabaseID, catalog.PublicSchemaID}
 		for _, st := range t.system {
-			if sch.byID[st.ID] != nil && !seen[st.ID] {
-				t.ids = append(t.ids, st.ID)
+			system = append(system, st.ID)
+		}
+		for _, id := range system {
+			if sch.byID[id] != nil && !seen[id] {
+				t.ids = append(t.ids, id)
 			}
 		}
 		sort.Slice(t.ids, func(i, j int) bool { return t.ids[i] < t.ids[j] })

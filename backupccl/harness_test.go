@@ -82,6 +82,7 @@ type nodeOptions struct {
 	fs        storage.FS // to live again on the same disk
 	places    *bucketPlaces
 	testing   Testing
+	open      func() (*kvtest.Node, error) // instead of a store in memory
 }
 
 func startNode(t testing.TB, o nodeOptions) *testNode {
@@ -98,7 +99,10 @@ func startNode(t testing.TB, o nodeOptions) *testNode {
 	}
 	n := &testNode{t: t, fs: o.fs, places: o.places}
 	var err error
-	if n.node, err = kvtest.Start(kvtest.Options{FS: o.fs}); err != nil {
+	if o.open == nil {
+		o.open = func() (*kvtest.Node, error) { return kvtest.Start(kvtest.Options{FS: o.fs}) }
+	}
+	if n.node, err = o.open(); err != nil {
 		t.Fatal(err)
 	}
 	n.db = n.node.DB
