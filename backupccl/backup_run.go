@@ -27,7 +27,9 @@ import (
 const (
 	progressInterval = time.Second // between writes of progress to the job
 	checkpointStep   = 0.05        // of the whole, between two checkpoints
-	pieceBytes       = 64 << 20    // aimed at; what a lost worker loses at most
+	// incrementalPieces is how much larger pieces are when only changes are read.
+	incrementalPieces = 16
+	pieceDiskBytes    = 4 << 20 // aimed at, as the store keeps it; what a lost worker loses at most
 )
 
 // backupRun is one run of the export phase: it hands out pieces, collects what
@@ -220,7 +222,11 @@ func (b *backupRun) plan(ctx context.Context) ([]weighted, error) {
 		if introduced[string(sp.Key)] {
 			start = hlc.Timestamp{}
 		}
-		parts, err := b.s.cfg.DB.SplitSpanBySize(ctx, sp, pieceBytes)
+		size := int64(pieceDiskBytes)
+		if !start.IsEmpty() {
+			size *= incrementalPieces
+		}
+		parts, err := b.s.cfg.DB.SplitSpanBySize(ctx, sp, size)
 		if err != nil {
 			return nil, err
 		}

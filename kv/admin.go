@@ -153,10 +153,35 @@ func (db *DB) SplitSpan(ctx context.Context, span keys.Span) ([]keys.Span, error
 	return spans, nil
 }
 
-// SplitSpanBySize cuts span at the range boundaries inside it and, where the
-// store can tell cheaply, into parts of about targetBytes.
-func (db *DB) SplitSpanBySize(ctx context.Context, span keys.Span, targetBytes int64) ([]keys.Span, error) {
-	return db.SplitSpan(ctx, span)
+// SplitSpanBySize cuts span at the range boundaries inside it and, as far as the
+// stores can tell without reading data, into parts of about diskBytes.
+func (db *DB) SplitSpanBySize(ctx context.Context, span keys.Span, diskBytes int64) ([]keys.Span, error) {
+	var parts []keys.Span
+	for rest := (keys.Span{Key: span.Key, EndKey: span.End()}); rest.Key.Less(rest.EndKey); {
+		resp, err := db.sendOne(ctx, kvpb.Header{}, kvpb.Request{
+			Op: kvpb.OpRangeInfo, Key: rest.Key, Args: &kvpb.RangeInfoArgs{EndKey: rest.EndKey, SplitBytes: diskBytes},
+		})
+		if err != nil {
+			return nil, err
+		}
+		reply, ok := resp.Reply.(*kvpb.RangeInfoReply)
+		if !ok {
+			return nil, errors.New("range info got an answer of another kind")
+		}
+		end := reply.Info.Descriptor.EndKey
+		if rest.EndKey.Less(end) {
+			end = rest.EndKey
+		}
+		for _, k := range reply.Splits {
+			if rest.Key.Less(k) && k.Less(end) {
+				parts = append(parts, keys.Span{Key: rest.Key, EndKey: k})
+				rest.Key = k
+			}
+		}
+		parts = append(parts, keys.Span{Key: rest.Key, EndKey: end})
+		rest.Key = end
+	}
+	return parts, nil
 }
 
 // GCThreshold returns the highest timestamp at or below which versions of span

@@ -133,13 +133,18 @@ type GCArgs struct {
 
 // RangeInfoArgs asks for the GC threshold of all keys up to EndKey that are in
 // the range.
+//
+// SplitBytes, if not zero, asks for row boundaries that cut them into parts of
+// about so many bytes on disk.
 type RangeInfoArgs struct {
-	EndKey keys.Key
+	EndKey     keys.Key
+	SplitBytes int64
 }
 
 // RangeInfoReply describes the range that holds the key of the request.
 type RangeInfoReply struct {
-	Info RangeInfo
+	Info   RangeInfo
+	Splits []keys.Key
 }
 
 func (*EndTxnArgs) args()          {}

@@ -39,7 +39,7 @@ func (r *Replica) evalExport(ctx context.Context, q *kvpb.Request, rs *kvpb.Resp
 		}
 	}
 	var buf bytes.Buffer
-	if args.TargetBytes > 0 {
+	if args.TargetBytes > 0 && args.StartTime.IsEmpty() { // An incremental page is often small or empty.
 		buf.Grow(int(min(args.TargetBytes/4, 4<<20)))
 	}
 	res, err := storage.MVCCExport(ctx, snap, storage.ExportOptions{

@@ -90,7 +90,13 @@ func (r *Replica) evalReads(ctx context.Context, ba *kvpb.BatchRequest, ts hlc.T
 		case kvpb.OpExport:
 			err = r.evalExport(ctx, q, rs)
 		case kvpb.OpRangeInfo:
-			rs.Reply = &kvpb.RangeInfoReply{Info: r.info(q)}
+			reply := &kvpb.RangeInfoReply{Info: r.info(q)}
+			if args, ok := q.Args.(*kvpb.RangeInfoArgs); ok && args.SplitBytes > 0 {
+				if reply.Splits, err = r.store.eng.ApproximateSplits(q.Key, args.EndKey, args.SplitBytes); err != nil {
+					return nil, err
+				}
+			}
+			rs.Reply = reply
 		default:
 			err = fmt.Errorf("%s cannot be evaluated as a read", q.Op)
 		}
