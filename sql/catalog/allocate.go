@@ -136,6 +136,8 @@ func allocatePrimary(d *catalogpb.TableDescriptor, byName map[string]*catalogpb.
 	x.EncodingType = catalogpb.IndexEncoding_PRIMARY_ENCODING
 	if x.Id == 0 {
 		x.Id = d.NextIndexId
+	}
+	if len(x.KeyColumnIds) == 0 {
 		x.Version = PrimaryIndexVersion
 	}
 	d.NextIndexId = max(d.NextIndexId, x.Id+1)
@@ -161,12 +163,13 @@ func fillDirections(x *catalogpb.IndexDescriptor) {
 }
 
 func allocateIndex(d *catalogpb.TableDescriptor, x *catalogpb.IndexDescriptor, byName map[string]*catalogpb.ColumnDescriptor) (err error) {
-	isNew := x.Id == 0
-	if isNew {
+	// An index that names columns only is new, even when its id was chosen.
+	isNew := len(x.KeyColumnIds) == 0
+	if x.Id == 0 {
 		x.Id = d.NextIndexId
-		if x.Version == 0 {
-			x.Version = SecondaryIndexVersion
-		}
+	}
+	if isNew && x.Version == 0 {
+		x.Version = SecondaryIndexVersion
 	}
 	d.NextIndexId = max(d.NextIndexId, x.Id+1)
 	if len(x.KeyColumnIds) == 0 {
