@@ -63,7 +63,7 @@ func (e *Engine) pebbleOptions() *pebble.Options {
 			IndexBlockSize: max(bs*8, 256),
 			FilterPolicy:   bloom.FilterPolicy(10),
 			FilterType:     pebble.TableFilter,
-			Compression:    func() *sstable.CompressionProfile { return block.SnappyCompression },
+			Compression:    func() *sstable.CompressionProfile { return block.FastestCompression },
 		}
 		o.TargetFileSizes[i] = target
 		if c.Testing.TargetFileBytes == 0 {

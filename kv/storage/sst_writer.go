@@ -31,7 +31,7 @@ func (c Compression) profile() *sstable.CompressionProfile {
 	case CompressDense:
 		return block.ZstdCompression
 	}
-	return block.SnappyCompression
+	return block.FastestCompression // MinLZ where it is fast, else Snappy: as quick as Snappy, a fifth smaller.
 }
 
 // sstWriterOptions returns the options of a file in the store's own format.
