@@ -44,6 +44,12 @@ type planner struct {
 	// depth counts nested statements (views, triggers of foreign keys, SQL
 	// functions), to stop runaway recursion.
 	depth int
+	// internal planners run statements of the schema changer and of foreign keys:
+	// they have all rights.
+	internal bool
+	// descs is what virtual tables were made from, as of schemaSeq descsSeq.
+	descs    *descSet
+	descsSeq int
 }
 
 // maxPlanDepth bounds views on views, and cascades of cascades.
@@ -65,6 +71,7 @@ func (p *planner) reset(ctx context.Context, stmt parser.Statement, res ResultWr
 	p.txn, p.cat = s.tx.txn, s.tx.cat
 	p.stmt, p.res = stmt, res
 	p.args, p.autoCommit, p.committed, p.preparing, p.depth = nil, false, false, false, 0
+	p.internal, p.descs = false, nil
 	p.mem = exec.NewBudget(s.srv.memPool, s.srv.cfg.StatementMemoryBytes)
 
 	p.evalCtx = tree.EvalContext{

@@ -60,6 +60,20 @@ type txnState struct {
 	afterCommit []func(ctx context.Context) error
 	// beforeCommit runs in the transaction as its last act.
 	beforeCommit []func(ctx context.Context) error
+
+	schemaTxn
+}
+
+// schemaTxn is what schema changes note about their transaction.
+type schemaTxn struct {
+	// created are the relations it made: nobody else can see or lock them.
+	created map[catalog.ID]bool
+	// locked are the relations it keeps to itself.
+	locked map[catalog.ID]bool
+	// rolesChanged says that the node's cache of memberships does not hold here.
+	rolesChanged bool
+	// schemaSeq rises with every change of the catalog.
+	schemaSeq int
 }
 
 type savepoint struct {

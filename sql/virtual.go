@@ -6,6 +6,7 @@ import (
 	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
 	"github.com/auxten/postgresql-parser/pkg/sql/types"
 
+	"github.com/holdfastdb/holdfast/sql/catalog"
 	"github.com/holdfastdb/holdfast/sql/exec"
 )
 
@@ -13,6 +14,7 @@ import (
 // information_schema and crdb_internal. Every database shows them.
 type virtualTable struct {
 	schema, name string
+	id           catalog.ID // also its OID
 	columns      []virtualColumn
 	// populate calls addRow for each row of the table as the database db (of
 	// "db.pg_catalog.pg_class", or the current one) shows it. addRow may end the

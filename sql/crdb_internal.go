@@ -1,0 +1,586 @@
+package sql
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/cockroachdb/apd"
+
+	"github.com/holdfastdb/holdfast/internal/keys"
+	"github.com/holdfastdb/holdfast/jobs"
+	"github.com/holdfastdb/holdfast/sql/catalog"
+	"github.com/holdfastdb/holdfast/sql/catalog/catalogpb"
+	"github.com/holdfastdb/holdfast/sql/pgfacts"
+)
+
+// crdbInternalDDL are the tables of crdb_internal, with the columns of the
+// documented ones.
+var crdbInternalDDL = []string{
+	`jobs(job_id int, job_type text, description text, statement text, user_name text, descriptor_ids int[], status text, running_status text, created timestamptz, started timestamptz, finished timestamptz, modified timestamptz, fraction_completed float, high_water_timestamp decimal, error text, coordinator_id int, trace_id int, execution_errors text[], execution_events jsonb, last_run timestamptz, next_run timestamptz, num_runs int)`,
+	`tables(table_id int, parent_id int, name text, database_name text, version int, mod_time timestamptz, mod_time_logical decimal, format_version text, state text, sc_lease_node_id int, sc_lease_expiration_time timestamptz, drop_time timestamptz, audit_mode text, schema_name text, parent_schema_id int, locality text)`,
+	`databases(id int, name text, owner text, primary_region text, secondary_region text, regions text[], survival_goal text, placement_policy text, create_statement text)`,
+	`table_columns(descriptor_id int, descriptor_name text, column_id int, column_name text, column_type text, nullable boolean, default_expr text, hidden boolean)`,
+	`table_indexes(descriptor_id int, descriptor_name text, index_id int, index_name text, index_type text, is_unique boolean, is_inverted boolean, is_sharded boolean, is_visible boolean, shard_bucket_count int, created_at timestamptz, create_statement text)`,
+	`index_columns(descriptor_id int, descriptor_name text, index_id int, index_name text, column_type text, column_id int, column_name text, column_direction text, implicit boolean)`,
+	`ranges_no_leases(range_id int, start_key bytea, start_pretty text, end_key bytea, end_pretty text, replicas int[], replica_localities text[], voting_replicas int[], non_voting_replicas int[], learner_replicas int[], split_enforced_until timestamp)`,
+	`ranges(range_id int, start_key bytea, start_pretty text, end_key bytea, end_pretty text, replicas int[], replica_localities text[], voting_replicas int[], non_voting_replicas int[], learner_replicas int[], split_enforced_until timestamp, lease_holder int, range_size int)`,
+	`cluster_settings(variable text, value text, type text, public boolean, description text, default_value text, origin text)`,
+	`session_variables(variable text, value text, hidden boolean)`,
+	`zones(zone_id int, subzone_id int, target text, range_name text, database_name text, schema_name text, table_name text, index_name text, partition_name text, raw_config_yaml text, raw_config_sql text, raw_config_protobuf bytea, full_config_yaml text, full_config_sql text)`,
+	`node_build_info(node_id int, field text, value text)`,
+	`schema_changes(table_id int, parent_id int, name text, type text, target_id int, target_name text, state text, direction text)`,
+	`kv_node_status(node_id int, network text, address text, attrs jsonb, locality text, server_version text, go_version text, tag text, time text, revision text, cgo_compiler text, platform text, distribution text, type text, dependencies text, started_at timestamp, updated_at timestamp, metrics jsonb, args jsonb, env jsonb, activity jsonb)`,
+	`kv_store_status(node_id int, store_id int, attrs jsonb, capacity int, available int, used int, logical_bytes int, range_count int, lease_count int)`,
+	`gossip_nodes(node_id int, network text, address text, advertise_address text, sql_network text, sql_address text, advertise_sql_address text, attrs jsonb, locality text, cluster_name text, server_version text, build_tag text, started_at timestamp, is_live boolean, ranges int, leases int)`,
+	`gossip_liveness(node_id int, epoch int, expiration text, draining boolean, decommissioning boolean, membership text, updated_at timestamp)`,
+	`partitions(table_id int, index_id int, parent_name text, name text, columns int, column_names text, list_value text, range_value text, zone_id int, subzone_id int)`,
+	`node_sessions(node_id int, session_id text, status text, user_name text, client_address text, application_name text, active_queries text, last_active_query text, num_txns_executed int, session_start timestamptz, active_query_start timestamptz, kv_txn text, alloc_bytes int, max_alloc_bytes int, trace_id int, goroutine_id int, isolation_level text)`,
+	`cluster_sessions(node_id int, session_id text, status text, user_name text, client_address text, application_name text, active_queries text, last_active_query text, num_txns_executed int, session_start timestamptz, active_query_start timestamptz, kv_txn text, alloc_bytes int, max_alloc_bytes int, trace_id int, goroutine_id int, isolation_level text)`,
+	`node_queries(query_id text, txn_id text, node_id int, session_id text, user_name text, start timestamptz, query text, client_address text, application_name text, distributed boolean, phase text)`,
+	`cluster_queries(query_id text, txn_id text, node_id int, session_id text, user_name text, start timestamptz, query text, client_address text, application_name text, distributed boolean, phase text)`,
+	`create_statements(database_id int, database_name text, schema_name text, descriptor_id int, descriptor_type text, descriptor_name text, create_statement text, state text)`,
+	`cluster_database_privileges(database_name text, grantee text, privilege_type text, is_grantable boolean)`,
+	`regions(region text, zones text[])`,
+	`feature_usage(feature_name text, usage_count int)`,
+	`node_runtime_info(node_id int, component text, field text, value text)`,
+	`invalid_objects(id int, database_name text, schema_name text, obj_name text, error text)`,
+	`leases(node_id int, table_id int, name text, parent_id int, expiration timestamp, deleted boolean)`,
+	`builtin_functions(function text, signature text, category text, details text, schema text, oid int)`,
+}
+
+func crdbInternalDefs() []pgfacts.Table {
+	var out []pgfacts.Table
+	for _, ddl := range crdbInternalDDL {
+		t, err := pgfacts.ParseTable(ddl)
+		if err != nil {
+			panic(err) // Part of the program; a test reads every table.
+		}
+		out = append(out, t)
+	}
+	return out
+}
+
+func crdbInternalTables() map[string]vpopulate {
+	return map[string]vpopulate{
+		"jobs": vcJobs, "tables": vcTables, "databases": vcDatabases, "table_columns": vcTableColumns, "table_indexes": vcTableIndexes,
+		"index_columns": vcIndexColumns, "ranges": vcRanges, "ranges_no_leases": vcRangesNoLeases, "cluster_settings": vcClusterSettings,
+		"session_variables": vcSessionVariables, "zones": vcZones, "node_build_info": vcNodeBuildInfo, "schema_changes": vcSchemaChanges,
+		"kv_node_status": vcNodeStatus, "gossip_nodes": vcGossipNodes, "gossip_liveness": vcLiveness, "node_sessions": vcSessions,
+		"cluster_sessions": vcSessions, "node_queries": vcQueries, "cluster_queries": vcQueries, "create_statements": vcCreateStatements,
+		"cluster_database_privileges": vcDatabasePrivileges, "node_runtime_info": vcRuntimeInfo, "builtin_functions": vcBuiltins, "regions": vcRegions,
+	}
+}
+
+// jobVisible applies the rules of who sees a job.
+func (p *planner) jobVisible(ctx context.Context) (func(owner string) bool, error) {
+	user := p.user()
+	roles, err := p.rolesOf(ctx, user)
+	if err != nil {
+		return nil, err
+	}
+	all := roles[catalog.AdminRole]
+	for _, priv := range []string{"CONTROLJOB", "VIEWJOB"} {
+		if !all {
+			if all, err = p.hasSystemPrivilege(ctx, user, priv); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return func(owner string) bool { return all || roles[owner] }, nil
+}
+
+// displayState shows jobs that wait for their next attempt as such.
+func displayState(rec *jobs.Record, now time.Time) string {
+	if rec.NextRun.After(now) && rec.NumRuns > 0 {
+		switch rec.State {
+		case jobs.Running:
+			return "retry-running"
+		case jobs.Reverting:
+			return "retry-reverting"
+		}
+	}
+	return string(rec.State)
+}
+
+func vcJobs(ctx context.Context, v *vctx, add func(vrow) error) error {
+	reg := v.p.srv.cfg.Jobs
+	if reg == nil {
+		return nil
+	}
+	visible, err := v.p.jobVisible(ctx)
+	if err != nil {
+		return err
+	}
+	now := v.p.srv.clock.PhysicalTime()
+	return reg.Each(ctx, v.p.txn, func(rec *jobs.Record) error {
+		if !visible(rec.Payload.Username) {
+			return nil
+		}
+		ids := make([]any, len(rec.Payload.DescriptorIds))
+		for i, id := range rec.Payload.DescriptorIds {
+			ids[i] = id
+		}
+		errText := ""
+		if rec.Payload.Error != nil {
+			errText = rec.Payload.Error.Message
+		}
+		r := vrow{"job_id": int64(rec.ID), "job_type": rec.Type, "description": rec.Payload.Description, "statement": rec.Payload.Statement,
+			"user_name": rec.Payload.Username, "descriptor_ids": ids, "status": displayState(rec, now), "running_status": nil,
+			"created": rec.Created, "started": rec.Started(), "finished": rec.Finished(), "modified": rec.Modified(),
+			"fraction_completed": float64(rec.Progress.FractionCompleted), "error": errText, "trace_id": 0,
+			"execution_errors": rec.ExecutionErrors(), "last_run": rec.LastRun, "next_run": rec.NextRun, "num_runs": rec.NumRuns}
+		if rec.Progress.RunningStatus != "" {
+			r["running_status"] = rec.Progress.RunningStatus
+		}
+		if c := rec.Coordinator(); c != 0 {
+			r["coordinator_id"] = c
+		}
+		return add(r)
+	})
+}
+
+func hlcDec(wall int64, logical int32) *apd.Decimal {
+	d, _, err := apd.NewFromString(fmt.Sprintf("%d.%010d", wall, logical))
+	if err != nil {
+		return apd.New(wall, 0)
+	}
+	return d
+}
+
+func vcTables(_ context.Context, v *vctx, add func(vrow) error) error {
+	all := append(append([]*catalog.Table(nil), v.tables...), v.dropped...)
+	for _, t := range all {
+		db := v.dbByID[t.ParentID()]
+		dbName := any(nil)
+		if db != nil {
+			dbName = db.Name()
+		}
+		mod := t.ModificationTime()
+		r := vrow{"table_id": t.ID(), "parent_id": t.ParentID(), "name": t.Name(), "database_name": dbName, "version": int64(t.Version()),
+			"mod_time": time.Unix(0, mod.WallTime), "mod_time_logical": hlcDec(mod.WallTime, mod.Logical), "format_version": "InterleavedFormatVersion",
+			"state": t.State().String(), "audit_mode": "DISABLED", "schema_name": v.schemaOf(t), "parent_schema_id": t.ParentSchemaID()}
+		if d := t.Proto().DropTime; d != 0 {
+			r["drop_time"] = time.Unix(0, d)
+		}
+		if err := add(r); err != nil {
+			return err
+		}
+	}
+	for _, vs := range virtualSchemas() {
+		for _, t := range vs.order {
+			if err := add(vrow{"table_id": t.id, "parent_id": 0, "name": t.name, "version": 1, "state": "PUBLIC", "schema_name": vs.name, "parent_schema_id": int64(vs.oid)}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func vcDatabases(_ context.Context, v *vctx, add func(vrow) error) error {
+	for _, d := range v.databases {
+		if err := add(vrow{"id": d.ID(), "name": d.Name(), "owner": d.Privileges().GetOwner(), "regions": []string{},
+			"create_statement": "CREATE DATABASE " + quoteIdent(d.Name())}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func vcTableColumns(_ context.Context, v *vctx, add func(vrow) error) error {
+	for _, t := range v.inDB(v.db) {
+		for _, c := range t.Columns() {
+			var def any
+			if c.DefaultExpr != "" {
+				def = c.DefaultExpr
+			}
+			if err := add(vrow{"descriptor_id": t.ID(), "descriptor_name": t.Name(), "column_id": c.ID, "column_name": c.Name,
+				"column_type": catalog.SQLTypeName(c.Type, v.enums), "nullable": c.Nullable, "default_expr": def, "hidden": c.Hidden}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func vcTableIndexes(_ context.Context, v *vctx, add func(vrow) error) error {
+	for _, t := range v.inDB(v.db) {
+		if t.IsSequence() {
+			continue
+		}
+		for _, x := range t.PublicIndexes() {
+			typ := "secondary"
+			if x.Primary {
+				typ = "primary"
+			}
+			r := vrow{"descriptor_id": t.ID(), "descriptor_name": t.Name(), "index_id": x.ID, "index_name": x.Name, "index_type": typ,
+				"is_unique": x.Unique, "is_inverted": x.Inverted, "is_sharded": false, "is_visible": true, "create_statement": v.indexDef(t, x)}
+			if n := x.PB.CreatedAtNanos; n != 0 {
+				r["created_at"] = time.Unix(0, n)
+			}
+			if err := add(r); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func vcIndexColumns(_ context.Context, v *vctx, add func(vrow) error) error {
+	for _, t := range v.inDB(v.db) {
+		if t.IsSequence() {
+			continue
+		}
+		for _, x := range t.PublicIndexes() {
+			row := func(kind string, c *catalog.Column, dir any, implicit bool) error {
+				return add(vrow{"descriptor_id": t.ID(), "descriptor_name": t.Name(), "index_id": x.ID, "index_name": x.Name, "column_type": kind,
+					"column_id": c.ID, "column_name": c.Name, "column_direction": dir, "implicit": implicit})
+			}
+			for i, c := range x.KeyColumns {
+				if err := row("key", c, x.KeyDirections[i].String(), false); err != nil {
+					return err
+				}
+			}
+			for _, c := range storedOf(x) {
+				if err := row("storing", c, nil, false); err != nil {
+					return err
+				}
+			}
+			for _, c := range x.SuffixColumns {
+				if err := row("extra", c, nil, true); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// rangeRow describes a range.
+type rangeRow struct {
+	id         int64
+	start, end keys.Key
+	replicas   []int64
+	lease      int64
+	bytes      int64
+}
+
+// rangesOf lists the ranges that overlap a span.
+func (p *planner) rangesOf(ctx context.Context, span keys.Span) ([]rangeRow, error) {
+	infos, err := p.srv.db.Ranges(ctx, span)
+	if err != nil {
+		return nil, err
+	}
+	var out []rangeRow
+	for _, i := range infos {
+		out = append(out, rangeRow{id: int64(i.Descriptor.RangeID), start: i.Descriptor.StartKey, end: i.Descriptor.EndKey, replicas: []int64{int64(p.srv.cfg.NodeID)},
+			lease: int64(p.srv.cfg.NodeID), bytes: i.LiveBytes})
+	}
+	return out, nil
+}
+
+func (p *planner) rangeValues(r rangeRow) vrow {
+	loc := []string{p.srv.cfg.Locality}
+	return vrow{"range_id": r.id, "start_key": []byte(r.start), "start_pretty": keys.Pretty(r.start), "end_key": []byte(r.end), "end_pretty": keys.Pretty(r.end),
+		"replicas": r.replicas, "replica_localities": loc, "voting_replicas": r.replicas, "non_voting_replicas": []int64{}, "learner_replicas": []int64{}}
+}
+
+var wholeKeyspace = keys.Span{Key: keys.MinKey, EndKey: keys.MaxKey}
+
+func vcRangesNoLeases(ctx context.Context, v *vctx, add func(vrow) error) error {
+	return v.p.eachRange(ctx, func(r rangeRow) error { return add(v.p.rangeValues(r)) })
+}
+
+func vcRanges(ctx context.Context, v *vctx, add func(vrow) error) error {
+	return v.p.eachRange(ctx, func(r rangeRow) error {
+		row := v.p.rangeValues(r)
+		row["lease_holder"], row["range_size"] = r.lease, r.bytes
+		return add(row)
+	})
+}
+
+func (p *planner) eachRange(ctx context.Context, fn func(rangeRow) error) error {
+	if ok, err := p.hasSystemPrivilege(ctx, p.user(), "VIEWCLUSTERMETADATA"); err != nil {
+		return err
+	} else if !ok {
+		return p.requireAdmin(ctx, "read crdb_internal.ranges_no_leases")
+	}
+	rs, err := p.rangesOf(ctx, wholeKeyspace)
+	if err != nil {
+		return err
+	}
+	for _, r := range rs {
+		if err := fn(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func vcClusterSettings(ctx context.Context, v *vctx, add func(vrow) error) error {
+	if err := v.p.checkAnySettingPrivilege(ctx); err != nil {
+		return err
+	}
+	for _, s := range v.p.srv.settings.All() {
+		origin := "default"
+		if s.Overridden() {
+			origin = "override"
+		}
+		if err := add(vrow{"variable": s.Name(), "value": s.String(), "type": string(s.Kind()), "public": s.Public(), "description": s.Description(),
+			"default_value": s.DefaultString(), "origin": origin}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func vcSessionVariables(_ context.Context, v *vctx, add func(vrow) error) error {
+	names := make([]string, 0, len(allSessionVars()))
+	for n := range allSessionVars() {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	for _, n := range names {
+		val, _ := v.p.s.getVar(n)
+		if err := add(vrow{"variable": n, "value": val, "hidden": allSessionVars()[n].hidden}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func vcZones(ctx context.Context, v *vctx, add func(vrow) error) error {
+	all, err := v.p.allZones(ctx, v.descSet)
+	if err != nil {
+		return err
+	}
+	for _, z := range all {
+		t := zoneTarget{id: z.id, index: z.index, parents: []catalog.ID{0}}
+		r := vrow{"zone_id": z.id, "subzone_id": z.index, "target": z.target, "raw_config_yaml": z.own.YAML(), "raw_config_sql": zoneSQL(z.own, z.target),
+			"raw_config_protobuf": z.own.Marshal()}
+		switch {
+		case z.table != nil:
+			t.parents = []catalog.ID{z.table.ParentID(), 0}
+			if z.index != 0 {
+				t.parents = append([]catalog.ID{z.id}, t.parents...)
+			}
+			if db := v.dbByID[z.table.ParentID()]; db != nil {
+				r["database_name"] = db.Name()
+			}
+			r["schema_name"], r["table_name"] = v.schemaOf(z.table), z.table.Name()
+			if z.x != nil {
+				r["index_name"] = z.x.Name
+			}
+		case v.dbByID[z.id] != nil && strings.HasPrefix(z.target, "DATABASE"):
+			r["database_name"] = v.dbByID[z.id].Name()
+		default:
+			r["range_name"] = strings.TrimPrefix(z.target, "RANGE ")
+		}
+		full, _, _, err := v.p.effectiveZone(ctx, t)
+		if err != nil {
+			return err
+		}
+		r["full_config_yaml"], r["full_config_sql"] = full.YAML(), zoneSQL(full, z.target)
+		if err := add(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func vcNodeBuildInfo(_ context.Context, v *vctx, add func(vrow) error) error {
+	cfg := v.p.srv.cfg
+	for _, kv := range [][2]string{{"Name", "Holdfast"}, {"ClusterID", formatUUID(cfg.ClusterID)}, {"Organization", ""}, {"Build", cfg.Version},
+		{"Version", cfg.Version}, {"GoVersion", runtime.Version()}, {"Platform", runtime.GOOS + "/" + runtime.GOARCH}} {
+		if err := add(vrow{"node_id": cfg.NodeID, "field": kv[0], "value": kv[1]}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func vcSchemaChanges(_ context.Context, v *vctx, add func(vrow) error) error {
+	for _, t := range v.tables {
+		for _, m := range t.Proto().Mutations {
+			r := vrow{"table_id": t.ID(), "parent_id": t.ParentID(), "name": t.Name(), "state": m.State.String(), "direction": m.Direction.String()}
+			switch {
+			case m.Column != nil:
+				r["type"], r["target_id"], r["target_name"] = "COLUMN", m.Column.Id, m.Column.Name
+			case m.Index != nil:
+				r["type"], r["target_id"], r["target_name"] = "INDEX", m.Index.Id, m.Index.Name
+			default:
+				r["type"] = "CONSTRAINT"
+			}
+			if err := add(r); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func vcNodeStatus(_ context.Context, v *vctx, add func(vrow) error) error {
+	srv := v.p.srv
+	return add(vrow{"node_id": srv.cfg.NodeID, "network": "tcp", "address": srv.cfg.SQLAddr, "attrs": "[]", "locality": srv.cfg.Locality,
+		"server_version": srv.cfg.Version, "go_version": runtime.Version(), "tag": srv.cfg.Version, "platform": runtime.GOOS + "/" + runtime.GOARCH,
+		"started_at": srv.started, "updated_at": time.Now(), "metrics": "{}", "args": "[]", "env": "[]", "activity": "{}"})
+}
+
+func vcGossipNodes(_ context.Context, v *vctx, add func(vrow) error) error {
+	srv := v.p.srv
+	return add(vrow{"node_id": srv.cfg.NodeID, "network": "tcp", "address": srv.cfg.SQLAddr, "advertise_address": srv.cfg.SQLAddr, "sql_network": "tcp",
+		"sql_address": srv.cfg.SQLAddr, "advertise_sql_address": srv.cfg.SQLAddr, "attrs": "[]", "locality": srv.cfg.Locality, "cluster_name": "",
+		"server_version": srv.cfg.Version, "build_tag": srv.cfg.Version, "started_at": srv.started, "is_live": true})
+}
+
+func vcLiveness(_ context.Context, v *vctx, add func(vrow) error) error {
+	return add(vrow{"node_id": v.p.srv.cfg.NodeID, "epoch": 1, "draining": false, "decommissioning": false, "membership": "active", "updated_at": time.Now()})
+}
+
+// sessionInfo is a session as others see it.
+type sessionInfo struct {
+	s              *Session
+	sql, last      string
+	started, query time.Time
+	txns           int64
+}
+
+func (v *vctx) sessions(ctx context.Context) ([]sessionInfo, error) {
+	admin, err := v.p.isAdmin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !admin {
+		if admin, err = v.p.hasSystemPrivilege(ctx, v.p.user(), "VIEWACTIVITY"); err != nil {
+			return nil, err
+		}
+	}
+	var out []sessionInfo
+	for _, s := range v.p.srv.Sessions() {
+		if !admin && s.args.User != v.p.s.data.User {
+			continue
+		}
+		s.mu.Lock()
+		out = append(out, sessionInfo{s: s, sql: s.mu.sql, last: s.mu.lastSQL, started: s.mu.start, query: s.mu.sqlStart, txns: s.mu.txnsDone})
+		s.mu.Unlock()
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].s.id < out[j].s.id })
+	return out, nil
+}
+
+func vcSessions(ctx context.Context, v *vctx, add func(vrow) error) error {
+	list, err := v.sessions(ctx)
+	if err != nil {
+		return err
+	}
+	for _, i := range list {
+		status := "IDLE"
+		if i.sql != "" {
+			status = "ACTIVE"
+		}
+		r := vrow{"node_id": v.p.srv.cfg.NodeID, "session_id": i.s.idText(), "status": status, "user_name": i.s.args.User, "client_address": i.s.args.RemoteAddr,
+			"application_name": i.s.args.ApplicationName, "active_queries": i.sql, "last_active_query": i.last, "num_txns_executed": i.txns,
+			"session_start": i.started, "trace_id": 0, "goroutine_id": 0, "isolation_level": "SERIALIZABLE"}
+		if i.sql != "" {
+			r["active_query_start"] = i.query
+		}
+		if err := add(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func vcQueries(ctx context.Context, v *vctx, add func(vrow) error) error {
+	list, err := v.sessions(ctx)
+	if err != nil {
+		return err
+	}
+	for _, i := range list {
+		if i.sql == "" {
+			continue
+		}
+		if err := add(vrow{"query_id": i.s.idText(), "node_id": v.p.srv.cfg.NodeID, "session_id": i.s.idText(), "user_name": i.s.args.User, "start": i.query,
+			"query": i.sql, "client_address": i.s.args.RemoteAddr, "application_name": i.s.args.ApplicationName, "distributed": false, "phase": "executing"}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func vcCreateStatements(_ context.Context, v *vctx, add func(vrow) error) error {
+	for _, t := range v.inDB(v.db) {
+		if err := add(vrow{"database_id": v.db.ID(), "database_name": v.db.Name(), "schema_name": v.schemaOf(t), "descriptor_id": t.ID(),
+			"descriptor_type": kindWord(t), "descriptor_name": t.Name(), "create_statement": v.showCreate(t, true), "state": t.State().String()}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func vcDatabasePrivileges(_ context.Context, v *vctx, add func(vrow) error) error {
+	for _, d := range v.databases {
+		if err := eachGrant(d.Privileges(), func(g grantRow) error {
+			return add(vrow{"database_name": d.Name(), "grantee": g.grantee, "privilege_type": g.privilege, "is_grantable": g.grantable})
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func vcRuntimeInfo(_ context.Context, v *vctx, add func(vrow) error) error {
+	for _, kv := range [][3]string{{"DB", "Address", v.p.srv.cfg.SQLAddr}, {"UI", "Address", v.p.srv.cfg.HTTPAddr}} {
+		if err := add(vrow{"node_id": v.p.srv.cfg.NodeID, "component": kv[0], "field": kv[1], "value": kv[2]}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func vcBuiltins(_ context.Context, _ *vctx, add func(vrow) error) error {
+	for _, f := range procs().all {
+		if err := add(vrow{"function": f.name, "signature": f.name, "category": "", "details": "", "schema": catalog.PgCatalogName, "oid": int64(f.oid)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func vcRegions(_ context.Context, v *vctx, add func(vrow) error) error {
+	region, zonesOf := "", []string{}
+	for _, tier := range strings.Split(v.p.srv.cfg.Locality, ",") {
+		k, val, _ := strings.Cut(tier, "=")
+		switch k {
+		case "region":
+			region = val
+		case "zone", "az", "availability-zone":
+			zonesOf = append(zonesOf, val)
+		}
+	}
+	if region == "" {
+		return nil
+	}
+	return add(vrow{"region": region, "zones": zonesOf})
+}
+
+// grantRow is one privilege of one user.
+type grantRow struct {
+	grantee, privilege string
+	grantable          bool
+}
+
+func eachGrant(pd *catalogpb.PrivilegeDescriptor, fn func(grantRow) error) error {
+	for _, u := range pd.GetUsers() {
+		for _, n := range catalog.PrivilegeNames(u.Privileges) {
+			priv, _ := catalog.PrivilegeByName(n)
+			if err := fn(grantRow{u.User, n, u.WithGrantOption&(priv.Mask()|catalog.All.Mask()) != 0}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

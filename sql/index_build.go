@@ -1,0 +1,220 @@
+package sql
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
+
+	"github.com/holdfastdb/holdfast/internal/keys"
+	"github.com/holdfastdb/holdfast/internal/pgerr"
+	"github.com/holdfastdb/holdfast/kv"
+	"github.com/holdfastdb/holdfast/kv/storage"
+	"github.com/holdfastdb/holdfast/sql/catalog"
+	"github.com/holdfastdb/holdfast/sql/rowenc"
+)
+
+// indexBuilder fills indexes that no published descriptor knows yet.
+//
+// Few rows are written by the transaction itself. Many are sorted in memory,
+// chunk by chunk, and ingested as sstables outside of it: nobody looks at the
+// span of an unpublished index, so nothing has to be undone if the transaction
+// fails, and what is left is cleared before the same span is used again. Ingested
+// keys bear the time of their ingestion, so the transaction must commit later:
+// finish moves it forward.
+type indexBuilder struct {
+	p       *planner
+	table   *catalog.Table
+	indexes []*catalog.Index
+	primary bool // one of indexes is the primary index
+	enc     *rowenc.Encoder
+	pairs   []rowenc.KV
+	scratch []rowenc.KV
+	bytes   int64
+	// ingested says that some chunk has gone the way of sstables.
+	ingested bool
+	rows     int64
+}
+
+const (
+	// buildChunkBytes bounds the memory of a build: keys and values of one chunk.
+	buildChunkBytes = 24 << 20
+	// buildInTxnBytes is up to where a build is part of the transaction.
+	buildInTxnBytes = 512 << 10
+	// pairOverhead is what a pair costs beside its bytes.
+	pairOverhead = 64
+)
+
+// newIndexBuilder returns a builder for some indexes of table. Rows are datums of
+// cols.
+func (p *planner) newIndexBuilder(ctx context.Context, table *catalog.Table, cols []*catalog.Column, ids []uint32) (*indexBuilder, error) {
+	enc, err := rowenc.NewEncoder(table, cols)
+	if err != nil {
+		return nil, err
+	}
+	b := &indexBuilder{p: p, table: table, enc: enc}
+	for _, id := range ids {
+		x := table.IndexByID(id)
+		if x == nil {
+			return nil, pgerr.Newf(pgerr.Internal, "index %d of table %q is to be built but does not exist", id, table.Name())
+		}
+		b.primary = b.primary || x.Primary
+		b.indexes = append(b.indexes, x)
+		// An attempt that failed may have left something behind.
+		if !p.newInTxn(table.ID()) {
+			if err := b.clear(ctx, x); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return b, nil
+}
+
+// clear removes leftovers of an index that was never published.
+func (b *indexBuilder) clear(ctx context.Context, x *catalog.Index) error {
+	res, err := b.p.srv.db.Scan(ctx, x.Span().Key, x.Span().EndKey, b.p.srv.clock.Now(), kv.ScanOptions{MaxKeys: 1})
+	if err != nil || len(res.KVs) == 0 {
+		return err
+	}
+	return b.p.srv.db.ClearRange(ctx, x.Span())
+}
+
+// add encodes one row for all indexes.
+func (b *indexBuilder) add(ctx context.Context, row tree.Datums) error {
+	b.rows++
+	b.scratch = b.scratch[:0]
+	var err error
+	for _, x := range b.indexes {
+		if x.Primary {
+			b.scratch, err = b.enc.EncodeRow(b.scratch, row)
+		} else {
+			b.scratch, err = b.enc.EncodeIndexEntries(b.scratch, x, row)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for _, kv := range b.scratch {
+		b.bytes += int64(len(kv.Key)+len(kv.Value)) + pairOverhead
+	}
+	b.pairs = append(b.pairs, b.scratch...)
+	if b.bytes < buildChunkBytes {
+		return nil
+	}
+	return b.flush(ctx)
+}
+
+// sortChunk orders the pairs and refuses equal keys: two rows with the same
+// values in a unique index.
+func (b *indexBuilder) sortChunk() error {
+	slices.SortFunc(b.pairs, func(x, y rowenc.KV) int { return bytes.Compare(x.Key, y.Key) })
+	for i := 1; i < len(b.pairs); i++ {
+		if bytes.Equal(b.pairs[i-1].Key, b.pairs[i].Key) {
+			return b.duplicate(b.pairs[i].Key, b.pairs[i].Value)
+		}
+	}
+	return nil
+}
+
+// flush ingests the chunk, one sstable per index.
+func (b *indexBuilder) flush(ctx context.Context) error {
+	if err := b.sortChunk(); err != nil {
+		return err
+	}
+	b.ingested = true
+	for start := 0; start < len(b.pairs); {
+		x := b.indexOf(b.pairs[start].Key)
+		end := start
+		for end < len(b.pairs) && x.Span().Contains(b.pairs[end].Key) {
+			end++
+		}
+		if err := b.ingest(ctx, x, b.pairs[start:end]); err != nil {
+			return err
+		}
+		start = end
+	}
+	clear(b.pairs)
+	b.pairs, b.bytes = b.pairs[:0], 0
+	return nil
+}
+
+func (b *indexBuilder) indexOf(key keys.Key) *catalog.Index {
+	for _, x := range b.indexes {
+		if x.Span().Contains(key) {
+			return x
+		}
+	}
+	return b.indexes[0]
+}
+
+func (b *indexBuilder) ingest(ctx context.Context, x *catalog.Index, pairs []rowenc.KV) error {
+	var out bytes.Buffer
+	w := storage.NewSSTWriter(&out, storage.CompressFast)
+	now := b.p.srv.clock.Now()
+	for _, pair := range pairs {
+		if err := w.PutVersion(storage.MVCCKey{Key: pair.Key, Timestamp: now}, pair.Value); err != nil {
+			w.Abort()
+			return err
+		}
+	}
+	if _, err := w.Finish(); err != nil {
+		return err
+	}
+	_, err := b.p.srv.db.AddSSTable(ctx, x.Span(), out.Bytes(), kv.AddSSTableOptions{DisallowShadowing: x.Unique})
+	var shadow *storage.ShadowingError
+	if errors.As(err, &shadow) {
+		return b.duplicate(shadow.Key, shadow.Actual)
+	}
+	return err
+}
+
+// duplicate is the error for a second entry under one key.
+func (b *indexBuilder) duplicate(key keys.Key, value []byte) error {
+	x := b.indexOf(key)
+	e := pgerr.Newf(pgerr.UniqueViolation, "could not create unique index \"%s\"", x.Name).WithConstraint("", b.table.Name(), x.Name)
+	f := rowenc.NewFetcher(b.table, x, x.KeyColumns)
+	if value == nil {
+		return e
+	}
+	row := make(tree.Datums, len(x.KeyColumns))
+	src := &rowenc.SlicePairs{KVs: []rowenc.KV{{Key: key, Value: value}}}
+	if ok, err := f.Next(context.Background(), src, row); ok && err == nil {
+		names := make([]uint32, len(x.KeyColumns))
+		for i, c := range x.KeyColumns {
+			names[i] = c.ID
+		}
+		return e.WithDetail("Key (%s)=(%s) is duplicated.", joinColumns(b.table, names), b.p.keyText(row))
+	}
+	return e
+}
+
+// finish writes what is left. Afterwards the transaction sees the indexes.
+func (b *indexBuilder) finish(ctx context.Context) error {
+	if !b.ingested && b.bytes <= buildInTxnBytes || b.p.newInTxn(b.table.ID()) && !b.ingested {
+		if err := b.sortChunk(); err != nil {
+			return err
+		}
+		batch := b.p.txn.NewBatch()
+		for i, pair := range b.pairs {
+			batch.Put(pair.Key, pair.Value)
+			if batch.Len() >= 1000 || i == len(b.pairs)-1 {
+				if err := b.p.txn.Run(ctx, batch); err != nil {
+					return err
+				}
+				batch = b.p.txn.NewBatch()
+			}
+		}
+		b.pairs = nil
+		b.p.txn.Step(ctx)
+		return nil
+	}
+	if len(b.pairs) > 0 {
+		if err := b.flush(ctx); err != nil {
+			return err
+		}
+	}
+	b.pairs = nil
+	return b.p.txn.RefreshToNow(ctx)
+}

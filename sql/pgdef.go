@@ -1,0 +1,307 @@
+package sql
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
+	"github.com/auxten/postgresql-parser/pkg/sql/types"
+
+	"github.com/holdfastdb/holdfast/sql/catalog"
+	"github.com/holdfastdb/holdfast/sql/catalog/catalogpb"
+)
+
+// Definitions as text: those of PostgreSQL's pg_get_*def functions, and those of
+// SHOW CREATE.
+
+// pgExpr shows a stored expression as PostgreSQL does: literals with the type of
+// their column, types by PostgreSQL's names.
+func pgExpr(text string, columnType *types.T, enums catalog.EnumSet) string {
+	if strings.HasPrefix(text, "nextval(") {
+		// Sequences in the search path show without their schema.
+		s := strings.Replace(text, "::REGCLASS", "::regclass", 1)
+		return strings.Replace(s, "'public.", "'", 1)
+	}
+	e, err := parseExpr(text)
+	if err != nil {
+		return text
+	}
+	if columnType != nil {
+		switch e.(type) {
+		case *tree.StrVal, *tree.DString:
+			return text + "::" + strings.TrimSuffix(baseTypeName(columnType, enums), "")
+		}
+	}
+	f := tree.NewFmtCtx(tree.FmtSimple)
+	f.FormatNode(e)
+	out := f.CloseAndGetString()
+	for _, r := range [][2]string{{":::STRING", "::text"}, {":::INT8", ""}, {":::", "::"}, {"::STRING", "::text"}, {"::INT8", "::bigint"}, {"::INT4", "::integer"},
+		{"::TIMESTAMPTZ", "::timestamp with time zone"}, {"::TIMESTAMP", "::timestamp without time zone"}, {"::VARCHAR", "::character varying"},
+		{"::DECIMAL", "::numeric"}, {"::FLOAT8", "::double precision"}, {"::BOOL", "::boolean"}, {"::DATE", "::date"}, {"::JSONB", "::jsonb"},
+		{"::UUID", "::uuid"}, {"::BYTES", "::bytea"}, {"::REGCLASS", "::regclass"}, {"::INTERVAL", "::interval"}, {"::TIME", "::time without time zone"}} {
+		out = strings.ReplaceAll(out, r[0], r[1])
+	}
+	return out
+}
+
+// baseTypeName is a type's name without length.
+func baseTypeName(t *types.T, enums catalog.EnumSet) string {
+	n := catalog.PGTypeName(t, enums)
+	if i := strings.IndexByte(n, '('); i >= 0 {
+		if j := strings.IndexByte(n, ')'); j > i {
+			n = n[:i] + n[j+1:]
+		}
+	}
+	return n
+}
+
+// indexDef is what pg_get_indexdef gives.
+func (s *descSet) indexDef(t *catalog.Table, x *catalog.Index) string {
+	var b strings.Builder
+	b.WriteString("CREATE ")
+	if x.Unique {
+		b.WriteString("UNIQUE ")
+	}
+	method := "btree"
+	if x.Inverted {
+		method = "gin"
+	}
+	fmt.Fprintf(&b, "INDEX %s ON %s.%s USING %s (", quoteIdent(x.Name), quoteIdent(s.schemaOf(t)), quoteIdent(t.Name()), method)
+	for i, c := range x.KeyColumns {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(quoteIdent(c.Name))
+		if x.KeyDirections[i] == catalogpb.Direction_DESC {
+			b.WriteString(" DESC")
+		}
+	}
+	b.WriteByte(')')
+	if stored := storedOf(x); len(stored) > 0 {
+		names := make([]string, len(stored))
+		for i, c := range stored {
+			names[i] = quoteIdent(c.Name)
+		}
+		b.WriteString(" INCLUDE (" + strings.Join(names, ", ") + ")")
+	}
+	if x.Predicate != "" {
+		b.WriteString(" WHERE (" + pgExpr(x.Predicate, nil, s.enums) + ")")
+	}
+	return b.String()
+}
+
+func quotedColumns(t *catalog.Table, ids []uint32) string {
+	names := make([]string, len(ids))
+	for i, id := range ids {
+		if c := t.ColumnByID(id); c != nil {
+			names[i] = quoteIdent(c.Name)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// uniqueDef is the definition of a PRIMARY KEY or UNIQUE constraint.
+func uniqueDef(t *catalog.Table, x *catalog.Index) string {
+	kind := "UNIQUE"
+	if x.Primary {
+		kind = "PRIMARY KEY"
+	}
+	def := kind + " (" + quotedColumns(t, x.PB.KeyColumnIds) + ")"
+	if stored := storedOf(x); len(stored) > 0 {
+		ids := make([]uint32, len(stored))
+		for i, c := range stored {
+			ids[i] = c.ID
+		}
+		def += " INCLUDE (" + quotedColumns(t, ids) + ")"
+	}
+	return def
+}
+
+// fkDef is the definition of a foreign key; qualify names the parent with its
+// schema.
+func (s *descSet) fkDef(t *catalog.Table, fk *catalogpb.ForeignKeyConstraint, qualify bool) string {
+	parent := s.tableByID[fk.ReferencedTableId]
+	if parent == nil {
+		return ""
+	}
+	name := quoteIdent(parent.Name())
+	if sc := s.schemaOf(parent); qualify || sc != catalog.PublicSchemaName {
+		name = quoteIdent(sc) + "." + name
+	}
+	def := fmt.Sprintf("FOREIGN KEY (%s) REFERENCES %s(%s)", quotedColumns(t, fk.OriginColumnIds), name, quotedColumns(parent, fk.ReferencedColumnIds))
+	if fk.Match == catalogpb.Match_FULL {
+		def += " MATCH FULL"
+	}
+	for _, a := range []struct {
+		on  string
+		act catalogpb.ReferenceAction
+	}{{"UPDATE", fk.OnUpdate}, {"DELETE", fk.OnDelete}} {
+		if a.act != catalogpb.ReferenceAction_NO_ACTION {
+			def += " ON " + a.on + " " + strings.ReplaceAll(a.act.String(), "_", " ")
+		}
+	}
+	if fk.Validity != catalogpb.ConstraintValidity_VALIDATED {
+		def += " NOT VALID"
+	}
+	return def
+}
+
+func (s *descSet) checkDef(c *catalogpb.CheckConstraint) string {
+	def := "CHECK (" + parenthesized(pgExpr(c.Expr, nil, s.enums)) + ")"
+	if c.Validity != catalogpb.ConstraintValidity_VALIDATED {
+		def += " NOT VALID"
+	}
+	return def
+}
+
+// parenthesized puts an operator expression into parentheses of its own, as
+// PostgreSQL shows it.
+func parenthesized(s string) string {
+	if strings.HasPrefix(s, "(") && strings.HasSuffix(s, ")") {
+		depth := 0
+		for i, r := range s {
+			switch r {
+			case '(':
+				depth++
+			case ')':
+				depth--
+			}
+			if depth == 0 && i < len(s)-1 {
+				return "(" + s + ")"
+			}
+		}
+		return s
+	}
+	return "(" + s + ")"
+}
+
+// showCreate is the text of SHOW CREATE. Foreign keys can be left out, for SHOW
+// CREATE ALL TABLES.
+func (s *descSet) showCreate(t *catalog.Table, withFKs bool) string {
+	full := quoteIdent(s.schemaOf(t)) + "." + quoteIdent(t.Name())
+	switch {
+	case t.IsSequence():
+		return "CREATE SEQUENCE " + full + sequenceOptionsSQL(t.Proto().SequenceOpts)
+	case t.IsMaterializedView():
+		return "CREATE MATERIALIZED VIEW " + full + " (" + visibleNames(t) + ") AS " + t.Proto().ViewQuery
+	case t.IsView():
+		return "CREATE VIEW " + full + " (\n\t" + strings.ReplaceAll(visibleNames(t), ", ", ",\n\t") + "\n) AS " + t.Proto().ViewQuery
+	}
+	var lines []string
+	for _, c := range t.Columns() {
+		if c.Inaccessible {
+			continue
+		}
+		lines = append(lines, s.columnSQL(c))
+	}
+	if pk := t.PrimaryIndex(); pk != nil {
+		lines = append(lines, "CONSTRAINT "+quoteIdent(pk.Name)+" PRIMARY KEY ("+directedColumns(pk)+")")
+	}
+	for _, x := range t.SecondaryIndexes() {
+		l := "INDEX " + quoteIdent(x.Name) + " (" + directedColumns(x) + ")"
+		if x.Unique {
+			l = "UNIQUE " + l
+		}
+		if stored := storedOf(x); len(stored) > 0 {
+			ids := make([]uint32, len(stored))
+			for i, c := range stored {
+				ids[i] = c.ID
+			}
+			l += " STORING (" + quotedColumns(t, ids) + ")"
+		}
+		if x.Predicate != "" {
+			l += " WHERE " + x.Predicate
+		}
+		lines = append(lines, l)
+	}
+	for _, f := range t.Families() {
+		if len(t.Families()) > 1 {
+			lines = append(lines, "FAMILY "+quoteIdent(f.Name)+" ("+quotedColumns(t, f.ColumnIds)+")")
+		}
+	}
+	if withFKs {
+		for _, fk := range t.OutboundFKs() {
+			lines = append(lines, "CONSTRAINT "+quoteIdent(fk.Name)+" "+s.fkDef(t, fk, true))
+		}
+	}
+	for _, c := range t.Checks() {
+		l := "CONSTRAINT " + quoteIdent(c.Name) + " CHECK (" + c.Expr + ")"
+		if c.Validity != catalogpb.ConstraintValidity_VALIDATED {
+			l += " NOT VALID"
+		}
+		lines = append(lines, l)
+	}
+	out := "CREATE TABLE " + full + " (\n\t" + strings.Join(lines, ",\n\t") + "\n)"
+	var params []string
+	if t.Proto().ExcludeDataFromBackup {
+		params = append(params, "exclude_data_from_backup = true")
+	}
+	for _, sp := range t.Proto().StorageParams {
+		params = append(params, sp.Name+" = "+sp.Value)
+	}
+	if len(params) > 0 {
+		out += " WITH (" + strings.Join(params, ", ") + ")"
+	}
+	return out
+}
+
+func visibleNames(t *catalog.Table) string {
+	var names []string
+	for _, c := range t.VisibleColumns() {
+		names = append(names, quoteIdent(c.Name))
+	}
+	return strings.Join(names, ", ")
+}
+
+func directedColumns(x *catalog.Index) string {
+	parts := make([]string, len(x.KeyColumns))
+	for i, c := range x.KeyColumns {
+		parts[i] = quoteIdent(c.Name) + " " + x.KeyDirections[i].String()
+	}
+	return strings.Join(parts, ", ")
+}
+
+// columnSQL is a column of SHOW CREATE TABLE.
+func (s *descSet) columnSQL(c *catalog.Column) string {
+	l := quoteIdent(c.Name) + " " + catalog.SQLTypeName(c.Type, s.enums)
+	if c.Hidden {
+		l += " NOT VISIBLE"
+	}
+	if c.Nullable {
+		l += " NULL"
+	} else {
+		l += " NOT NULL"
+	}
+	switch c.Identity {
+	case catalogpb.IdentityType_GENERATED_ALWAYS:
+		return l + " GENERATED ALWAYS AS IDENTITY"
+	case catalogpb.IdentityType_GENERATED_BY_DEFAULT:
+		return l + " GENERATED BY DEFAULT AS IDENTITY"
+	}
+	if c.DefaultExpr != "" {
+		l += " DEFAULT " + c.DefaultExpr
+	}
+	if c.ComputeExpr != "" {
+		kind := "STORED"
+		if c.Virtual {
+			kind = "VIRTUAL"
+		}
+		l += " AS (" + c.ComputeExpr + ") " + kind
+	}
+	return l
+}
+
+func sequenceOptionsSQL(o *catalogpb.SequenceOpts) string {
+	out := ""
+	if sequenceBits(o) != 64 {
+		out += " AS " + o.AsIntegerType
+	}
+	out += fmt.Sprintf(" MINVALUE %d MAXVALUE %d INCREMENT %d START %d", o.MinValue, o.MaxValue, o.Increment, o.Start)
+	if o.CacheSize > 1 {
+		out += fmt.Sprintf(" CACHE %d", o.CacheSize)
+	}
+	if o.Cycle {
+		out += " CYCLE"
+	}
+	return out
+}
