@@ -334,7 +334,7 @@ func (a *tableAlter) alterPrimaryKey(d *tree.UniqueConstraintTableDef, replace b
 	if d.Name != "" {
 		x.Name = string(d.Name)
 	}
-	names := columnNames(a.pb, former.KeyColumnIds)
+	names := namesOfColumns(a.pb, former.KeyColumnIds)
 	var cols []*catalogpb.ColumnDescriptor
 	for _, id := range former.KeyColumnIds {
 		cols = append(cols, findColumnByID(a.pb, id))
@@ -715,7 +715,7 @@ func (a *tableAlter) alterType(ctx context.Context, c *tree.AlterTableAlterColum
 	if c.Using != nil {
 		expr = "(" + tree.AsString(c.Using) + ")"
 	}
-	a.values[col.Id] = expr + "::" + catalog.SQLTypeName(to, a.p.enumsOf(ctx, to))
+	a.values[col.Id] = expr + "::" + catalog.SQLTypeName(to, a.p.enumsOfType(ctx, to))
 	a.rewrite = true
 	if slices.Contains(a.pb.PrimaryIndex.KeyColumnIds, col.Id) {
 		a.rebuild = true

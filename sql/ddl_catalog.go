@@ -353,7 +353,7 @@ func (p *planner) enumSet(ctx context.Context, oids []oid.Oid) (catalog.EnumSet,
 	return set, nil
 }
 
-func (p *planner) enumsOf(ctx context.Context, t *types.T) catalog.EnumSet {
+func (p *planner) enumsOfType(ctx context.Context, t *types.T) catalog.EnumSet {
 	set, err := p.enumSet(ctx, catalog.UserTypeOIDs(t))
 	if err != nil {
 		return nil

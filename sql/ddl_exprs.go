@@ -320,7 +320,7 @@ func (p *planner) makeCheck(ctx context.Context, pb *catalogpb.TableDescriptor, 
 		case column != "":
 			parts = []string{column}
 		case len(ids) == 1:
-			parts = columnNames(pb, ids)
+			parts = namesOfColumns(pb, ids)
 		}
 		name = chooseConstraintName(pb, parts, "check")
 	} else if constraintNames(pb)[name] {

@@ -69,8 +69,8 @@ func mustFindColumn(pb *catalogpb.TableDescriptor, name string) (*catalogpb.Colu
 	return nil, pgerr.Newf(pgerr.UndefinedColumn, "column \"%s\" of relation \"%s\" does not exist", name, pb.Name)
 }
 
-// columnNames maps ids to names.
-func columnNames(pb *catalogpb.TableDescriptor, ids []uint32) []string {
+// namesOfColumns maps ids to names.
+func namesOfColumns(pb *catalogpb.TableDescriptor, ids []uint32) []string {
 	out := make([]string, len(ids))
 	for i, id := range ids {
 		if c := findColumnByID(pb, id); c != nil {
