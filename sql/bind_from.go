@@ -383,6 +383,11 @@ func (b *binder) bindRowsFrom(t *tree.RowsFromExpr, alias string, names tree.Nam
 			if alias != "" && len(t.Items) == 1 {
 				cn = alias
 			}
+			if fe, ok := te.(*tree.FuncExpr); ok {
+				if def, ok := fe.Func.FunctionReference.(*tree.FunctionDefinition); ok && len(def.ReturnLabels) == 1 {
+					cn = def.ReturnLabels[0] // The function names its column itself.
+				}
+			}
 			id := b.newCol(cn, typ)
 			it.cols = []colID{id}
 			cols = append(cols, scopeCol{name: cn, table: table, id: id, typ: typ})

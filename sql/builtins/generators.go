@@ -268,6 +268,9 @@ func defineGenerators(d definitions) {
 		}
 		d.generator(prefix+"array_elements", argTypes(tJSON), tree.FixedReturnType(tJSON), elements(false))
 		d.generator(prefix+"array_elements_text", argTypes(tJSON), tree.FixedReturnType(tText), elements(true))
+		for _, n := range []string{"array_elements", "array_elements_text"} {
+			d.get(prefix + n).props.ReturnLabels = []string{"value"}
+		}
 		members := func(asText bool, fn string) GeneratorFactory {
 			return func(_ *tree.EvalContext, a tree.Datums) (Generator, error) {
 				j := a[0].(*tree.DJSON).JSON.MaybeDecode()

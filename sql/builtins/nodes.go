@@ -41,7 +41,14 @@ type NullIf struct {
 	Eq    tree.TypedExpr
 }
 
+// RowNullTest is row IS NULL (all fields are) or IS NOT NULL (no field is).
+type RowNullTest struct {
+	Expr    tree.TypedExpr
+	NotNull bool
+}
+
 var (
+	_ tree.TypedExpr = (*RowNullTest)(nil)
 	_ tree.TypedExpr = (*Const)(nil)
 	_ tree.TypedExpr = (*Cast)(nil)
 	_ tree.TypedExpr = (*intGuard)(nil)
@@ -237,4 +244,41 @@ func (n *NullIf) Eval(ctx *tree.EvalContext) (tree.Datum, error) {
 		return tree.DNull, nil
 	}
 	return n.Value.Eval(ctx)
+}
+
+func (n *RowNullTest) String() string { return tree.AsString(n) }
+func (n *RowNullTest) Format(ctx *tree.FmtCtx) {
+	ctx.FormatNode(n.Expr)
+	if n.NotNull {
+		ctx.WriteString(" IS NOT NULL")
+		return
+	}
+	ctx.WriteString(" IS NULL")
+}
+func (n *RowNullTest) Walk(v tree.Visitor) tree.Expr {
+	e, changed := tree.WalkExpr(v, n.Expr)
+	if changed {
+		return &RowNullTest{Expr: e.(tree.TypedExpr), NotNull: n.NotNull}
+	}
+	return n
+}
+func (n *RowNullTest) ResolvedType() *types.T { return types.Bool }
+func (n *RowNullTest) TypeCheck(*tree.SemaContext, *types.T) (tree.TypedExpr, error) {
+	return n, nil
+}
+func (n *RowNullTest) Eval(ctx *tree.EvalContext) (tree.Datum, error) {
+	d, err := n.Expr.Eval(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tup, ok := d.(*tree.DTuple)
+	if !ok {
+		return tree.MakeDBool(tree.DBool(d != tree.DNull == n.NotNull)), nil
+	}
+	for _, f := range tup.D {
+		if (f != tree.DNull) != n.NotNull {
+			return tree.DBoolFalse, nil
+		}
+	}
+	return tree.DBoolTrue, nil
 }

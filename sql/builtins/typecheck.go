@@ -188,7 +188,7 @@ func (c *checker) check(expr tree.Expr, desired *types.T) (tree.TypedExpr, error
 		return e.TypeCheck(c.ctx, desired)
 	case tree.Datum:
 		return e, nil
-	case *Const, *Cast, *intGuard, *Slice, *NullIf, *tree.IndexedVar:
+	case *Const, *Cast, *intGuard, *Slice, *NullIf, *RowNullTest, *tree.IndexedVar:
 		return e.(tree.TypedExpr), nil
 	case *tree.AndExpr:
 		l, r, err := c.bools(e.Left, e.Right, "AND")

@@ -88,7 +88,9 @@ func (c *checker) call(e *tree.FuncExpr, desired *types.T) (tree.TypedExpr, erro
 				return nil, err
 			}
 		}
-		unifyPolymorphic(params, typed)
+		if def.Name != "unnest" { // Its arrays have nothing to do with each other.
+			unifyPolymorphic(params, typed)
+		}
 	}
 	typ := ov.ReturnType(typed)
 	if typ == tree.UnknownReturnType {

@@ -182,6 +182,9 @@ func unknownCost(param, other *types.T) int {
 // must not win a resolution.
 func hiddenOp(op tree.BinaryOperator, b *tree.BinOp) bool {
 	lf, rf := b.LeftType.Family(), b.RightType.Family()
+	if op == tree.Minus && lf != rf && isInstant(lf) && isInstant(rf) {
+		return true // timestamp - date: the date becomes a timestamp.
+	}
 	switch op {
 	case tree.Pow:
 		// 2 ^ 3 is float8: only float8 and numeric have it.
@@ -193,6 +196,10 @@ func hiddenOp(op tree.BinaryOperator, b *tree.BinOp) bool {
 		return false // // is not PostgreSQL's at all; it does no harm.
 	}
 	return false
+}
+
+func isInstant(f types.Family) bool {
+	return f == types.DateFamily || f == types.TimestampFamily || f == types.TimestampTZFamily
 }
 
 // binOpType is the result type: integers have the wider operand's width.
@@ -380,6 +387,9 @@ func (c *checker) compareTyped(op tree.ComparisonOperator, l, r tree.TypedExpr) 
 		if op != tree.IsDistinctFrom && op != tree.IsNotDistinctFrom {
 			return &Cast{Expr: tree.DNull, Typ: types.Bool, Context: ImplicitCast}, nil
 		}
+	}
+	if lt.Family() == types.TupleFamily && r == tree.DNull && (op == tree.IsNotDistinctFrom || op == tree.IsDistinctFrom) {
+		return &RowNullTest{Expr: l, NotNull: op == tree.IsDistinctFrom}, nil
 	}
 	if !cmpExists(op, lt, rt) {
 		name := op.String()

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -97,6 +98,10 @@ func (c *Codec) appendOID(b []byte, v *tree.DOid) []byte {
 	f := tree.NewFmtCtx(tree.FmtPgwireText)
 	v.Format(f)
 	name := f.CloseAndGetString()
+	if n := len(name); n >= 2 && name[0] == '\'' && name[n-1] == '\'' {
+		// The datum quotes what is not one word.
+		name = strings.ReplaceAll(name[1:n-1], "''", "'")
+	}
 	if name == "0" {
 		return append(b, '-')
 	}
