@@ -152,9 +152,9 @@ func (b *indexBuilder) indexOf(key keys.Key) *catalog.Index {
 func (b *indexBuilder) ingest(ctx context.Context, x *catalog.Index, pairs []rowenc.KV) error {
 	var out bytes.Buffer
 	w := storage.NewSSTWriter(&out, storage.CompressFast)
-	now := b.p.srv.clock.Now()
 	for _, pair := range pairs {
-		if err := w.PutVersion(storage.MVCCKey{Key: pair.Key, Timestamp: now}, pair.Value); err != nil {
+		// The command that ingests the file gives every version its own timestamp.
+		if err := w.PutVersion(storage.MVCCKey{Key: pair.Key, Timestamp: storage.PlaceholderTimestamp}, pair.Value); err != nil {
 			w.Abort()
 			return err
 		}
