@@ -266,6 +266,9 @@ func (r *resolver) name(n *tree.UnresolvedName) (bool, tree.Expr) {
 
 // rowOf builds the row value of some columns.
 func rowOf(cols []scopeCol) tree.Expr {
+	if len(cols) == 1 && cols[0].scalar {
+		return cols[0].ref()
+	}
 	t := &tree.Tuple{Row: true}
 	for i := range cols {
 		t.Exprs = append(t.Exprs, cols[i].ref())

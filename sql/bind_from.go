@@ -390,7 +390,7 @@ func (b *binder) bindRowsFrom(t *tree.RowsFromExpr, alias string, names tree.Nam
 			}
 			id := b.newCol(cn, typ)
 			it.cols = []colID{id}
-			cols = append(cols, scopeCol{name: cn, table: table, id: id, typ: typ})
+			cols = append(cols, scopeCol{name: cn, table: table, id: id, typ: typ, scalar: true})
 		}
 		n.funcs = append(n.funcs, it)
 	}

@@ -670,7 +670,7 @@ func (b *binder) bindValues(v *tree.ValuesClause, s *scope, desired []*types.T) 
 			out[j] = te
 			lit := isLiteral(e)
 			lits[j] = lits[j] && lit
-			t := builtins.TypeOf(te)
+			t := te.ResolvedType() // Not TypeOf: a NULL must not decide for text.
 			switch {
 			case typs[j] == nil || typs[j].Family() == types.UnknownFamily:
 				typs[j] = t
@@ -696,7 +696,7 @@ func (b *binder) bindValues(v *tree.ValuesClause, s *scope, desired []*types.T) 
 			if isLiteral(row[j]) {
 				continue
 			}
-			rt := builtins.TypeOf(n.rows[i][j])
+			rt := n.rows[i][j].ResolvedType()
 			if t == nil || t.Family() == types.UnknownFamily {
 				t = rt
 			} else if ct, ok := builtins.CommonType(t, rt); ok {
@@ -704,6 +704,11 @@ func (b *binder) bindValues(v *tree.ValuesClause, s *scope, desired []*types.T) 
 			}
 		}
 		typs[j] = t
+	}
+	for j, t := range typs {
+		if t == nil || t.Family() == types.UnknownFamily {
+			typs[j] = types.String
+		}
 	}
 	for i, row := range n.rows {
 		for j, te := range row {

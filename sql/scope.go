@@ -21,6 +21,9 @@ type scopeCol struct {
 	// behind the merged column but can still be named with their table.
 	hidden bool
 	merged bool
+	// scalar says that this is the value of a function in FROM: if it is the
+	// table's only column, the table's alias alone means it, not a row.
+	scalar bool
 }
 
 // scope is what names mean at one place of a statement.

@@ -255,6 +255,17 @@ func registerCompare() {
 			c.Fn = compareFn(op, c.LeftType, c.RightType)
 		}
 	}
+	// jsonb has an order, which the parser lacks. Its equality gives the parameters.
+	for _, o := range tree.CmpOps[tree.EQ] {
+		if c := o.(*tree.CmpOp); c.LeftType.Family() == types.JsonFamily {
+			for _, op := range []tree.ComparisonOperator{tree.LT, tree.LE} {
+				cp := *c
+				cp.Fn = compareFn(op, c.LeftType, c.RightType)
+				tree.CmpOps[op] = append(tree.CmpOps[op], &cp)
+			}
+			break
+		}
+	}
 	for _, o := range tree.CmpOps[tree.IsNotDistinctFrom] {
 		c := o.(*tree.CmpOp)
 		if c.LeftType.Family() == types.TupleFamily {
