@@ -127,11 +127,16 @@ var errGCUnsafe = errors.New("garbage collection would remove a visible version"
 // holds and fails rather than removing what a read at or above threshold could
 // see. Removals that were made before are skipped.
 func MVCCGarbageCollect(ctx context.Context, rw ReadWriter, g Garbage, threshold hlc.Timestamp, stats *Stats) error {
+	b, v := rw.raw(), rw.pin()
 	for _, k := range g.Keys {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := collectKey(ctx, rw, k, threshold, stats); err != nil {
+		collect := v.collectKey
+		if v.eng.rangeKeys.contains(k.Key) {
+			collect = v.collectRangedKey
+		}
+		if err := collect(ctx, b, k, threshold, stats); err != nil {
 			return err
 		}
 	}
@@ -143,9 +148,54 @@ func MVCCGarbageCollect(ctx context.Context, rw ReadWriter, g Garbage, threshold
 	return nil
 }
 
-func collectKey(ctx context.Context, rw ReadWriter, k GCKey, threshold hlc.Timestamp, stats *Stats) (err error) {
-	b := rw.raw()
-	v := rw.pin()
+// collectKey removes old versions of a key over which there is no range
+// tombstone.
+func (v *view) collectKey(_ context.Context, b *Batch, k GCKey, threshold hlc.Timestamp, stats *Stats) error {
+	if threshold.Less(k.Timestamp) {
+		return fmt.Errorf("%w: %s@%s under threshold %s", errGCUnsafe, keys.Pretty(k.Key), k.Timestamp, threshold)
+	}
+	it, err := v.pointIter()
+	if err != nil {
+		return err
+	}
+	lock, found, err := v.lockOn(it, k.Key)
+	if err != nil || found && lock.WriteTimestamp.LessEq(threshold) {
+		return err
+	}
+	v.buf = AppendMVCCKey(v.buf[:0], k.Key, threshold)
+	newest := true // of those ≤ threshold: what a reader at the threshold sees
+	for ok := it.SeekPrefixGE(v.buf); ok; ok = it.Next() {
+		version, err := DecodeMVCCKey(it.Key())
+		if err != nil {
+			return err
+		}
+		raw, err := it.ValueAndErr()
+		if err != nil {
+			return markEngineError(err)
+		}
+		if version.Timestamp.LessEq(k.Timestamp) {
+			simple, err := splitValue(raw)
+			if err != nil {
+				return err
+			}
+			if newest && len(simple) > 0 {
+				return fmt.Errorf("%w: %s under threshold %s", errGCUnsafe, version, threshold)
+			}
+			if stats != nil {
+				stats.subVersion(k.Key, version.Timestamp, raw)
+			}
+			if err := b.clearVersion(k.Key, version.Timestamp); err != nil {
+				return err
+			}
+		}
+		newest = false
+	}
+	return markEngineError(it.Error())
+}
+
+// collectRangedKey is collectKey where range tombstones may be, which count as
+// versions.
+func (v *view) collectRangedKey(ctx context.Context, b *Batch, k GCKey, threshold hlc.Timestamp, stats *Stats) (err error) {
 	var w historyWalk
 	if err := w.init(ctx, v, k.Key, k.Key.Next(), nil); err != nil {
 		return err

@@ -51,6 +51,7 @@ func runHistory(t *testing.T, seed uint64) {
 	}()
 	h.m = newModel(modelKeys())
 	h.now = 100
+	h.noRanges = h.rng.IntN(3) == 0
 	cfg := testConfig(h.fs)
 	cfg.MemTableBytes = 64 << 10
 	cfg.Testing = TestingConfig{BlockSize: 1 + h.rng.IntN(300), TargetFileBytes: 2 << 10, DisableAutoCompactions: h.rng.IntN(4) == 0}
@@ -80,8 +81,10 @@ type history struct {
 	now  int64
 	txns []*modelTxn
 	ids  byte
-	st   Stats
-	log  []string
+	// noRanges: no range tombstones, so that the paths of points alone are taken.
+	noRanges bool
+	st       Stats
+	log      []string
 }
 
 func (h *history) logf(format string, args ...any) {
@@ -238,6 +241,9 @@ func (h *history) one() {
 	case n < 60:
 		h.resolve()
 	case n < 63:
+		if h.noRanges {
+			return
+		}
 		a, b := h.span()
 		ts := h.tick()
 		if h.rng.IntN(4) == 0 {
