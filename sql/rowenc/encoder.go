@@ -154,7 +154,8 @@ func (c *colPlan) datum(row tree.Datums) tree.Datum {
 // take copies b into memory that the caller may keep.
 func (e *Encoder) take(b []byte) []byte {
 	if len(b) > cap(e.arena)-len(e.arena) {
-		e.arena = make([]byte, 0, max(32<<10, len(b)))
+		// Small for the one row of most statements, large for many.
+		e.arena = make([]byte, 0, max(min(4*cap(e.arena), 32<<10), 512, len(b)))
 	}
 	at := len(e.arena)
 	e.arena = append(e.arena, b...)
