@@ -350,6 +350,12 @@ func (r *resolver) aggregate(t *tree.FuncExpr, def *tree.FunctionDefinition) (tr
 		if a.distinct && len(a.order) > 0 && (len(a.order) > 1 || len(a.args) == 0 || a.order[0].id != a.args[0]) {
 			return nil, pgerr.New("42P10", "in an aggregate with DISTINCT, ORDER BY expressions must appear in argument list")
 		}
+		if a.distinct && len(a.order) == 0 {
+			// PostgreSQL finds the distinct values by sorting, and that shows.
+			for _, arg := range a.args {
+				a.order = append(a.order, orderCol{id: arg})
+			}
+		}
 		a.id = r.b.newCol(def.Name, fe.ResolvedType())
 		id = a.id
 		sb.aggs = append(sb.aggs, a)

@@ -45,7 +45,7 @@ func (s *Session) execTxnControl(ctx context.Context, ea execArgs) (done bool, _
 	}
 	switch t := stmt.(type) {
 	case *tree.BeginTransaction:
-		return true, s.beginBlock(ctx, t, res)
+		return true, s.beginBlock(ctx, t, beginTag(ea.stmt.SQL), res)
 
 	case *tree.CommitTransaction:
 		return true, s.endBlock(ctx, true, res)
@@ -123,8 +123,16 @@ func (s *Session) needBlock(what string) error {
 	return pgerr.Newf(pgerr.NoActiveSQLTransaction, "%s can only be used in transaction blocks", what)
 }
 
+// beginTag is the tag of the statement as it was written.
+func beginTag(sql string) string {
+	if f := strings.Fields(sql); len(f) > 0 && strings.EqualFold(f[0], "start") {
+		return "START TRANSACTION"
+	}
+	return "BEGIN"
+}
+
 // beginBlock runs BEGIN.
-func (s *Session) beginBlock(ctx context.Context, t *tree.BeginTransaction, res ResultWriter) error {
+func (s *Session) beginBlock(ctx context.Context, t *tree.BeginTransaction, tag string, res ResultWriter) error {
 	switch s.tx.kind {
 	case noTxn:
 		if err := s.tx.begin(txnBlock, txnModes{}); err != nil {
@@ -153,7 +161,7 @@ func (s *Session) beginBlock(ctx context.Context, t *tree.BeginTransaction, res 
 		w.Severity = "WARNING"
 		res.Notice(w)
 	}
-	res.Complete("BEGIN")
+	res.Complete(tag)
 	return nil
 }
 
