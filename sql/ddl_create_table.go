@@ -269,7 +269,8 @@ func (m *tableMaker) addColumnDef(ctx context.Context, d *tree.ColumnTableDef, f
 	}
 	switch {
 	case d.IsSerial || identity != nil:
-		if d.HasDefaultExpr() {
+		// The parser keeps IDENTITY where the default would be.
+		if d.HasDefaultExpr() && identity == nil {
 			return pgerr.Newf(pgerr.SyntaxError, "multiple default values specified for column \"%s\" of table \"%s\"", name, m.pb.Name)
 		}
 		if d.Nullable.Nullability == tree.Null {

@@ -48,7 +48,7 @@ func (c *compiler) compileScan(t *scanNode, need colSet) (exec.Operator, *layout
 	}
 	var op exec.Operator = r
 	if !a.covering {
-		op = newIndexJoin(c.p, r, t, want)
+		op = newIndexJoin(c.p, r, t, want, c.lockFor(t))
 	}
 	pred, err := c.bindAnd(a.residual, lay)
 	if err != nil {
@@ -58,6 +58,18 @@ func (c *compiler) compileScan(t *scanNode, need colSet) (exec.Operator, *layout
 		op = exec.NewFilter(c.p.flow, op, pred)
 	}
 	return op, lay, nil
+}
+
+// lockFor says how a scan locks what it finds. UPDATE and DELETE in a block lock
+// the rows that they name by key before they change them: a writer that comes
+// second waits for the first and then sees its work, instead of finding out when
+// it is too late to wait. A statement alone in its transaction is run again
+// instead, which costs less than locks.
+func (c *compiler) lockFor(t *scanNode) lockMode {
+	if t.lock.on || !t.target || c.p.autoCommit || len(t.access.points) == 0 {
+		return t.lock
+	}
+	return lockMode{on: true}
 }
 
 // newReader makes a reader of the entries of t's index. If the index covers the
@@ -70,8 +82,8 @@ func (c *compiler) newReader(t *scanNode, want []*catalog.Column) (*tableReader,
 	}
 	r.init(t.tab.desc, want)
 	r.opts = kv.ScanOptions{Reverse: a.reverse}
-	if a.covering && t.lock.on {
-		r.opts.ForUpdate, r.opts.SkipLocked, r.opts.NoWait = true, t.lock.skipLocked, t.lock.noWait
+	if lock := c.lockFor(t); a.covering && lock.on {
+		r.opts.ForUpdate, r.opts.SkipLocked, r.opts.NoWait = true, lock.skipLocked, lock.noWait
 	}
 	if t.limitHint > 0 && len(a.residual) == 0 {
 		r.firstKeys = t.limitHint * int64(max(len(t.tab.desc.Families()), 1))
@@ -525,7 +537,7 @@ type indexJoin struct {
 
 const maxJoinBatch = 2000
 
-func newIndexJoin(p *planner, in *tableReader, t *scanNode, want []*catalog.Column) *indexJoin {
+func newIndexJoin(p *planner, in *tableReader, t *scanNode, want []*catalog.Column, lock lockMode) *indexJoin {
 	desc := t.tab.desc
 	j := &indexJoin{
 		p: p, in: in, multi: len(desc.Families()) > 1,
@@ -535,8 +547,8 @@ func newIndexJoin(p *planner, in *tableReader, t *scanNode, want []*catalog.Colu
 	for _, c := range want {
 		j.typs = append(j.typs, c.Type)
 	}
-	if t.lock.on {
-		j.opts = kv.ScanOptions{ForUpdate: true, SkipLocked: t.lock.skipLocked, NoWait: t.lock.noWait}
+	if lock.on {
+		j.opts = kv.ScanOptions{ForUpdate: true, SkipLocked: lock.skipLocked, NoWait: lock.noWait}
 	}
 	return j
 }
