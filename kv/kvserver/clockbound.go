@@ -79,6 +79,7 @@ func (s *Store) moveClockBound(ts hlc.Timestamp) error {
 func (s *Store) writeClockBound(bound hlc.Timestamp) error {
 	b := s.eng.NewWriteBatch()
 	defer b.Close()
+	b.UseReserve()
 	if err := b.Put(storeKey(suffixClock), encodeTimestamp(bound)); err != nil {
 		return err
 	}

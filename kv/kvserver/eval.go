@@ -307,6 +307,9 @@ func (e *evaluation) attempt(ctx context.Context) (*kvpb.BatchResponse, error) {
 		e.batch = e.r.store.eng.NewBatch()
 	}
 	e.proposal.batch = e.batch
+	if e.endsOrFrees() {
+		e.batch.UseReserve()
+	}
 	// Writes outside a transaction must be durable now. What only cleans up can
 	// be done again.
 	e.proposal.sync = e.ba.Txn == nil && e.ba.Requests[0].Op != kvpb.OpResolveIntent && e.ba.Requests[0].Op != kvpb.OpResolveIntentRange
@@ -330,6 +333,20 @@ func (e *evaluation) attempt(ctx context.Context) (*kvpb.BatchResponse, error) {
 		e.resp.Txn = kvpb.TxnUpdate{Status: e.status, ReadTimestamp: e.readTS, WriteTimestamp: e.writeTS}
 	}
 	return e.resp, nil
+}
+
+// endsOrFrees says whether the batch must go through even if the disk is nearly
+// full: it ends transactions, cleans up, or gives space back.
+func (e *evaluation) endsOrFrees() bool {
+	for i := range e.ba.Requests {
+		switch q := &e.ba.Requests[i]; {
+		case q.Op == kvpb.OpEndTxn:
+			return len(e.ba.Requests) == 1
+		case q.Op < kvpb.OpEndTxn || q.Op == kvpb.OpAddSSTable:
+			return false
+		}
+	}
+	return true
 }
 
 func (e *evaluation) writeOptions() storage.WriteOptions {

@@ -60,6 +60,7 @@ func (s *Store) maintain(ctx context.Context) {
 func (s *Store) persistIdle(final bool) error {
 	b := s.eng.NewWriteBatch()
 	defer b.Close()
+	b.UseReserve()
 	err := s.eachReplica(func(r *Replica) error {
 		r.mu.Lock()
 		dirty, st := r.mu.statsDirty, r.mu.stats

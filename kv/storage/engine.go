@@ -79,6 +79,7 @@ type Engine struct {
 	lock      *pebble.Lock
 	log       *slog.Logger
 	rangeKeys rangeKeySpans
+	locks     *lockFilter
 	ingestSeq atomic.Uint64 // names staged files
 	space     spaceGuard
 	closed    atomic.Bool
@@ -130,6 +131,10 @@ func Open(cfg Config) (_ *Engine, err error) {
 		return nil, err
 	}
 	if err := e.loadRangeKeySpans(); err != nil {
+		return nil, err
+	}
+	e.locks = newLockFilter()
+	if err := e.locks.fill(e.db); err != nil {
 		return nil, err
 	}
 	return e, nil

@@ -38,7 +38,7 @@ func MVCCPutFresh(b *Batch, key keys.Key, ts hlc.Timestamp, value []byte, opts W
 	if opts.Txn != nil {
 		ts = opts.Txn.WriteTimestamp
 		rec := lockRecord{TxnMeta: opts.Txn.TxnMeta, valueLen: int64(len(value))}
-		if err := b.putLock(key, &rec); err != nil {
+		if err := b.putNewLock(key, &rec); err != nil {
 			return err
 		}
 	}

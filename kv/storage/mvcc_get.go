@@ -52,13 +52,21 @@ func MVCCGet(ctx context.Context, r Reader, key keys.Key, ts hlc.Timestamp, opts
 		}
 	}()
 	rd := readSpec{ts: ts, txn: opts.Txn, inconsistent: opts.Inconsistent, skipLocked: opts.SkipLocked, failOnMoreRecent: opts.FailOnMoreRecent}
+	var free lockFreeRead
+	if v.isEngine() {
+		free = v.eng.locks.begin(key)
+	}
 	it, err := v.pointIter()
 	if err != nil {
 		return GetResult{}, err
 	}
-	lock, found, err := v.lockOn(it, key)
-	if err != nil {
-		return GetResult{}, err
+	var lock lockRecord
+	found := false
+	// What is read through a batch is ordered with the writers of the key.
+	if !free.holds() && !(v.batch && v.eng.locks.load(lockSlot(key)).none()) {
+		if lock, found, err = v.lockOn(it, key); err != nil {
+			return GetResult{}, err
+		}
 	}
 	plan := keyPlan{readTS: ts, limit: rd.limit()}
 	if found {

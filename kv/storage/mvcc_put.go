@@ -69,9 +69,13 @@ func mvccWrite(ctx context.Context, rw ReadWriter, key keys.Key, ts hlc.Timestam
 	if err != nil {
 		return false, err
 	}
-	lock, locked, err := v.lockOn(it, key)
-	if err != nil {
-		return false, err
+	var lock lockRecord
+	locked := false
+	// Writers of a key come one after the other, so the filter needs no care here.
+	if !b.eng.locks.load(lockSlot(key)).none() {
+		if lock, locked, err = v.lockOn(it, key); err != nil {
+			return false, err
+		}
 	}
 	txn := opts.Txn
 	if locked {
@@ -116,7 +120,7 @@ func mvccWrite(ctx context.Context, rw ReadWriter, key keys.Key, ts hlc.Timestam
 	}
 	if txn != nil {
 		rec := lockRecord{TxnMeta: txn.TxnMeta, valueLen: int64(len(value))}
-		if err := b.putLock(key, &rec); err != nil {
+		if err := b.putNewLock(key, &rec); err != nil {
 			return false, err
 		}
 	}
@@ -221,7 +225,15 @@ func checkReplay(key keys.Key, value, prov []byte, lock *lockRecord, txn *Txn) e
 	return nil
 }
 
-// putLock writes the lock record of key.
+// putNewLock writes the first lock record of a transaction on key.
+func (b *Batch) putNewLock(key keys.Key, rec *lockRecord) error {
+	slot := lockSlot(key)
+	b.eng.locks.raise(slot)
+	b.locked = append(b.locked, slot)
+	return b.putLock(key, rec)
+}
+
+// putLock replaces the lock record of key.
 func (b *Batch) putLock(key keys.Key, rec *lockRecord) error {
 	b.key = appendLockKey(b.key[:0], key, LockIntent, rec.ID)
 	b.val = rec.append(b.val[:0])
@@ -230,6 +242,7 @@ func (b *Batch) putLock(key keys.Key, rec *lockRecord) error {
 
 // clearLock removes the lock record of key.
 func (b *Batch) clearLock(key keys.Key, rec *lockRecord) error {
+	b.unlocked = append(b.unlocked, lockSlot(key))
 	b.key = appendLockKey(b.key[:0], key, LockIntent, rec.ID)
 	if rec.rewritten {
 		return b.b.Delete(b.key, nil)

@@ -99,6 +99,9 @@ type Batch struct {
 	v   *view  // nil for a batch that is only written
 	key []byte // an engine key under construction
 	val []byte // a lock record under construction
+	// locked and unlocked are the filter slots of locks that the batch puts and
+	// removes.
+	locked, unlocked []uint32
 	// useReserve: commit also on a disk that is nearly full.
 	useReserve bool
 }
@@ -201,9 +204,14 @@ func (b *Batch) Commit(sync bool) error {
 	if sync {
 		o = pebble.Sync
 	}
+	b.locked = nil // After an error nobody knows, so their slots stay raised.
 	if err := b.b.Commit(o); err != nil {
 		return fmt.Errorf("committing a batch of %d bytes: %w", b.b.Len(), markEngineError(err))
 	}
+	for _, slot := range b.unlocked {
+		b.eng.locks.lower(slot)
+	}
+	b.unlocked = nil
 	return nil
 }
 
@@ -214,6 +222,10 @@ func (b *Batch) Close() error {
 		return nil
 	}
 	defer func() { b.b = nil }()
+	for _, slot := range b.locked {
+		b.eng.locks.lower(slot)
+	}
+	b.locked = nil
 	var err error
 	if v := b.v; v != nil {
 		b.v = nil

@@ -46,6 +46,9 @@ func newOwnedView(e *Engine, src pebble.Reader) *view {
 	return v
 }
 
+// isEngine says that the state is not fixed before the first iterator is made.
+func (v *view) isEngine() bool { return !v.owned && v.src == pebble.Reader(v.eng.db) }
+
 // unpin ends an MVCC function's use of v.
 func (v *view) unpin() error {
 	if v.owned {
