@@ -64,6 +64,7 @@ func (db *DB) Export(ctx context.Context, span keys.Span, opts ExportOptions) (E
 type AddSSTableOptions struct {
 	DisallowShadowing bool // fail if a key of the sstable is live in the span
 	RequireEmpty      bool // fail if the span holds anything
+	NoWait            bool // fail if a transaction has locked a key of the span
 }
 
 // AddSSTable ingests an sstable whose keys are all in span and of which each has
@@ -71,7 +72,7 @@ type AddSSTableOptions struct {
 // that was read there, and returns it. The data is durable and visible when
 // AddSSTable returns. An sstable must not cross a range boundary: see SplitSpan.
 func (db *DB) AddSSTable(ctx context.Context, span keys.Span, sst []byte, opts AddSSTableOptions) (hlc.Timestamp, error) {
-	resp, err := db.sendOne(ctx, kvpb.Header{}, kvpb.Request{
+	resp, err := db.sendOne(ctx, kvpb.Header{WaitPolicy: waitPolicy(false, opts.NoWait)}, kvpb.Request{
 		Op: kvpb.OpAddSSTable, Key: span.Key, EndKey: span.End(),
 		Args: &kvpb.AddSSTableArgs{SST: sst, DisallowShadowing: opts.DisallowShadowing, RequireEmpty: opts.RequireEmpty},
 	})

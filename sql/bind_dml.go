@@ -46,6 +46,8 @@ type mutationNode struct {
 	// top: it is the statement itself, not part of a WITH.
 	top      bool
 	conflict *conflictPlan
+	// bulk: COPY, whose rows may be ingested.
+	bulk bool
 	// all: DELETE of all rows of a table that nothing depends on.
 	all bool
 }

@@ -47,7 +47,7 @@ func (p *planner) copyFrom(ctx context.Context, c *parser.Copy, res ResultWriter
 	if err != nil {
 		return err
 	}
-	m := &mutationNode{op: opInsert, desc: desc, top: true}
+	m := &mutationNode{op: opInsert, desc: desc, top: true, bulk: true}
 	src := &sourceNode{src: &rowSource{stream: in, mutates: true}}
 	m.in = src
 	given := map[uint32]colID{}

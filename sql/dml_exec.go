@@ -38,6 +38,8 @@ type rowWriter struct {
 
 	batch *kv.Batch
 	bytes int
+	// ingest, if set, takes new rows instead of batch.
+	ingest *ingester
 	// preds are the predicates of partial indexes, over rows.
 	preds   map[uint32]tree.TypedExpr
 	kvs     []rowenc.KV
@@ -111,9 +113,7 @@ func (w *rowWriter) insert(ctx context.Context, row tree.Datums) error {
 	if w.kvs, err = w.enc.EncodeRow(w.kvs[:0], row); err != nil {
 		return err
 	}
-	for i, p := range w.kvs {
-		w.put(p, i == 0)
-	}
+	w.add(w.desc.PrimaryIndex(), w.kvs)
 	for _, x := range w.writable {
 		if ok, err := w.inIndex(x, row); err != nil {
 			return err
@@ -123,15 +123,39 @@ func (w *rowWriter) insert(ctx context.Context, row tree.Datums) error {
 		if w.kvs, err = w.enc.EncodeIndexEntries(w.kvs[:0], x, row); err != nil {
 			return indexTooBig(err)
 		}
-		for i, p := range w.kvs {
-			w.put(p, x.Unique && i == 0)
-		}
+		w.add(x, w.kvs)
 	}
 	w.rows++
 	if err := w.fks.insert(ctx, row); err != nil {
 		return err
 	}
 	return w.maybeFlush(ctx)
+}
+
+// add puts the new pairs of a row into an index.
+func (w *rowWriter) add(x *catalog.Index, pairs []rowenc.KV) {
+	if w.ingest != nil {
+		w.ingest.add(x, pairs)
+		return
+	}
+	for i, p := range pairs {
+		w.put(p, x.Unique && i == 0)
+	}
+}
+
+// stopIngesting puts the pairs that could not be ingested into batches.
+func (w *rowWriter) stopIngesting(ctx context.Context) error {
+	chunks := w.ingest.chunks
+	w.ingest = nil
+	for _, c := range chunks {
+		for _, p := range c.pairs {
+			w.put(p, c.index.Unique)
+			if err := w.maybeFlush(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func indexTooBig(err error) error { return err }
@@ -342,6 +366,13 @@ func (w *rowWriter) delete(ctx context.Context, old tree.Datums) error {
 }
 
 func (w *rowWriter) maybeFlush(ctx context.Context) error {
+	if w.ingest != nil {
+		err := w.ingest.maybeFlush(ctx)
+		if err == errCannotIngest {
+			return w.stopIngesting(ctx)
+		}
+		return err
+	}
 	if w.batch.Len() < maxBatchOps && w.bytes < maxBatchBytes {
 		return nil
 	}
@@ -368,6 +399,15 @@ func (w *rowWriter) reset() {
 // finish sends what is left, with the commit if this is all that the transaction
 // does, and checks what can only be checked at the end.
 func (w *rowWriter) finish(ctx context.Context, last bool) error {
+	if w.ingest != nil {
+		if err := w.ingest.finish(ctx); err == errCannotIngest {
+			if err := w.stopIngesting(ctx); err != nil {
+				return err
+			}
+		} else if err != nil {
+			return err
+		}
+	}
 	tx := &w.p.s.tx
 	if last && w.p.autoCommit && w.fks == nil && len(tx.beforeCommit) == 0 && w.batch.Len() > 0 && !w.p.cat.HasChanges() {
 		if err := w.p.txn.CommitInBatch(ctx, w.batch); err != nil {
@@ -521,6 +561,9 @@ func (c *compiler) compileMutation(n *mutationNode) (exec.Operator, *layout, err
 func (o *mutationOpr) Types() []*types.T { return o.typs }
 
 func (o *mutationOpr) Close() {
+	if o.w != nil && o.w.ingest != nil {
+		o.w.ingest.close()
+	}
 	if o.in != nil {
 		o.in.Close()
 	}
@@ -534,6 +577,11 @@ func (o *mutationOpr) Open(ctx context.Context) error {
 	var err error
 	if o.w, err = o.p.newRowWriter(ctx, o.node.desc); err != nil {
 		return err
+	}
+	if o.node.bulk {
+		if o.w.ingest, err = o.p.newIngester(ctx, o.w); err != nil {
+			return err
+		}
 	}
 	n := len(o.w.cols)
 	o.oldRow, o.newRow = make(tree.Datums, n), make(tree.Datums, n)

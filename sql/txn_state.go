@@ -60,6 +60,8 @@ type txnState struct {
 	afterCommit []func(ctx context.Context) error
 	// beforeCommit runs in the transaction as its last act.
 	beforeCommit []func(ctx context.Context) error
+	// afterRollback runs when the transaction has ended without its effects.
+	afterRollback []func(ctx context.Context)
 
 	schemaTxn
 }
@@ -201,6 +203,10 @@ func (t *txnState) release(ctx context.Context) {
 		t.cat.Release()
 		t.cat = nil
 	}
+	for _, fn := range t.afterRollback {
+		fn(context.WithoutCancel(ctx))
+	}
+	t.afterRollback = nil
 }
 
 // rollback ends the transaction without its effects.
