@@ -3,12 +3,16 @@ package server
 import (
 	"context"
 	"sync/atomic"
+	"time"
 
 	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/keys"
+	"github.com/holdfastdb/holdfast/internal/systables"
 	"github.com/holdfastdb/holdfast/kv"
 	"github.com/holdfastdb/holdfast/kv/kvserver"
 	"github.com/holdfastdb/holdfast/kv/protectedts"
+	"github.com/holdfastdb/holdfast/sql"
+	"github.com/holdfastdb/holdfast/sql/catalog"
 )
 
 // firstUserTableID is the lowest descriptor id of a user's object.
@@ -18,15 +22,50 @@ const firstUserTableID = 100
 // must stay: the zones' gc.ttlseconds and the protection records. The keyspace
 // opens before there is a DB to read them with, so db comes later.
 type gcPolicy struct {
-	db atomic.Pointer[kv.DB]
+	db  atomic.Pointer[kv.DB]
+	srv atomic.Pointer[sql.Server]
 }
 
 func (g *gcPolicy) config() *kvserver.GCConfig {
 	return &kvserver.GCConfig{Policies: g.policies, Protections: g.protections}
 }
 
+// policies lists the tables whose zone says another gc.ttlseconds than the default,
+// dropped ones included. Without a row in system.zones there are none.
 func (g *gcPolicy) policies(ctx context.Context, span keys.Span) ([]kvserver.GCPolicy, error) {
-	return nil, nil
+	srv := g.srv.Load()
+	if srv == nil {
+		return nil, nil // Nothing is collected before protections are known.
+	}
+	zoneRows := systables.Zones.Span()
+	rows, err := srv.DB().Scan(ctx, zoneRows.Key, zoneRows.EndKey, srv.DB().Clock().Now(), kv.ScanOptions{MaxKeys: 1})
+	if err != nil || len(rows.KVs) == 0 {
+		return nil, err
+	}
+	descriptors := systables.Descriptor.Span()
+	rows, err = srv.DB().Scan(ctx, descriptors.Key, descriptors.EndKey, srv.DB().Clock().Now(), kv.ScanOptions{})
+	if err != nil {
+		return nil, err
+	}
+	var out []kvserver.GCPolicy
+	for _, row := range rows.KVs {
+		id, _, err := catalog.DecodeDescriptorValue(row.Key, row.Value)
+		if err != nil {
+			return nil, err
+		}
+		table := keys.TableSpan(id)
+		if !table.Overlaps(span) {
+			continue
+		}
+		zone, err := srv.ZoneForTable(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if zone.GCTTLSeconds != nil && time.Duration(*zone.GCTTLSeconds)*time.Second != kvserver.DefaultGCTTL {
+			out = append(out, kvserver.GCPolicy{Span: table, TTL: time.Duration(*zone.GCTTLSeconds) * time.Second})
+		}
+	}
+	return out, nil
 }
 
 // protections lists every record of system.protected_ts_records as a protected

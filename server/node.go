@@ -40,6 +40,7 @@ type Node struct {
 	cfg   Config
 	log   *slog.Logger
 	ready readiness
+	gc    gcPolicy
 
 	// What Start opened, in that order; closers undoes it in reverse.
 	closers []closer
@@ -208,9 +209,8 @@ func (n *Node) openStorage(ctx context.Context) error {
 	}
 
 	clock := hlc.NewSystemClock(n.cfg.MaxOffset)
-	gc := &gcPolicy{}
 	store, err := kvserver.Open(ctx, kvserver.Config{
-		Engine: engine, Clock: clock, Log: n.log, NodeID: n.ident.NodeID, GC: gc.config(),
+		Engine: engine, Clock: clock, Log: n.log, NodeID: n.ident.NodeID, GC: n.gc.config(),
 	})
 	if err != nil {
 		return fmt.Errorf("opening the keyspace of %s: %w", n.cfg.Store, err)
@@ -218,7 +218,7 @@ func (n *Node) openStorage(ctx context.Context) error {
 	n.store = store
 	n.onStop("keyspace", func(context.Context) error { return store.Close() })
 	n.db = kv.NewDB(kv.Config{Sender: kv.NewRouter(store, store), Clock: clock, Log: n.log})
-	gc.db.Store(n.db)
+	n.gc.db.Store(n.db)
 	return nil
 }
 
@@ -241,6 +241,7 @@ func (n *Node) openSQL(ctx context.Context, metrics prometheus.Registerer) error
 	jobsConfig.Settings = jobs.RegisterSettings(set)
 	backups := n.newBackups(set, metrics)
 	jobsConfig.Constructors = backups.Constructors()
+	jobsConfig.Constructors[jobs.TypeSchemaChangeGC] = func() jobs.Resumer { return &sql.GCResumer{Server: n.sql} }
 	n.jobs = jobs.NewRegistry(jobsConfig)
 
 	sqlConfig := sql.ServerConfig{
@@ -248,6 +249,11 @@ func (n *Node) openSQL(ctx context.Context, metrics prometheus.Registerer) error
 		Locality: n.cfg.Locality.String(), Version: n.cfg.Version, StatementMemoryBytes: n.cfg.SQLMemoryBytes,
 	}
 	sqlConfig.Backup = backupHook{backups}
+	sqlConfig.Jobs, sqlConfig.Settings, sqlConfig.Insecure = n.jobs, set, n.cfg.Insecure
+	sqlConfig.SQLAddr = n.sqlAddr.String()
+	if n.httpAddr != nil {
+		sqlConfig.HTTPAddr = n.httpAddr.String()
+	}
 	srv, err := sql.NewServer(sqlConfig)
 	if err != nil {
 		return fmt.Errorf("opening SQL: %w", err)
@@ -255,7 +261,12 @@ func (n *Node) openSQL(ctx context.Context, metrics prometheus.Registerer) error
 	backups.Connect(n.jobs, srv.Catalog())
 	n.sql = srv
 	n.onStop("SQL", func(ctx context.Context) error { srv.Close(ctx); return nil })
+	if err := srv.LoadSettings(ctx); err != nil {
+		return err
+	}
+	n.gc.srv.Store(srv)
 
+	n.background("SQL settings", srv.Run)
 	n.background("jobs", n.jobs.Run)
 	return nil
 }
@@ -277,12 +288,9 @@ func (n *Node) background(what string, fn func(context.Context) error) {
 func (n *Node) servePG(l net.Listener, metrics prometheus.Registerer) {
 	cfg := pgwire.DefaultConfig()
 	cfg.Log, cfg.Metrics = n.log, metrics
+	cfg.Authenticate = n.authenticate
 	cfg.NewSession = func(ctx context.Context, args sql.SessionArgs) (pgwire.Session, error) {
-		s, err := n.sql.NewSession(ctx, args)
-		if err != nil {
-			return nil, err
-		}
-		return session{s, args}, nil
+		return n.sql.NewSession(ctx, args)
 	}
 	n.pg = pgwire.NewServer(cfg)
 	n.background("SQL clients", func(ctx context.Context) error { return n.pg.Serve(ctx, l) })
@@ -386,18 +394,4 @@ func joinAttrs(attrs []string) string {
 
 func formatUUID(u [16]byte) string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:16])
-}
-
-// session adds what sql does not say of itself yet.
-type session struct {
-	*sql.Session
-	args sql.SessionArgs
-}
-
-func (s session) ReportedParameters() map[string]string {
-	return map[string]string{
-		"client_encoding": "UTF8", "server_encoding": "UTF8", "server_version": "15.0", "DateStyle": "ISO, MDY",
-		"integer_datetimes": "on", "standard_conforming_strings": "on", "TimeZone": "UTC", "IntervalStyle": "postgres",
-		"session_authorization": s.args.User, "is_superuser": "on", "application_name": s.args.ApplicationName,
-	}
 }
