@@ -26,9 +26,8 @@ var _ tree.TypedExpr = (*EnumCast)(nil)
 // Format implements tree.NodeFormatter. The parsable form names the type by OID,
 // so that stored expressions survive its renaming.
 func (e *EnumCast) Format(ctx *tree.FmtCtx) {
-	ctx.WriteByte('(')
-	ctx.FormatNode(e.Expr)
-	ctx.WriteString(")::")
+	parser.FormatOperand(ctx, e.Expr)
+	ctx.WriteString("::")
 	if ctx.HasFlags(tree.FmtParsable) {
 		fmt.Fprintf(&ctx.Buffer, "@%d", e.Enum.OID)
 	} else {

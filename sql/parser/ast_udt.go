@@ -24,14 +24,24 @@ func (e *UDTCast) TypeName() string {
 
 // Format implements tree.NodeFormatter.
 func (e *UDTCast) Format(ctx *tree.FmtCtx) {
-	ctx.WriteByte('(')
-	ctx.FormatNode(e.Expr)
-	ctx.WriteByte(')')
+	FormatOperand(ctx, e.Expr)
 	if e.Annotation {
 		ctx.WriteByte(':')
 	}
 	ctx.WriteString("::")
 	ctx.WriteString(e.TypeName())
+}
+
+// FormatOperand prints what is cast, in parentheses if it needs them.
+func FormatOperand(ctx *tree.FmtCtx, e tree.Expr) {
+	switch e.(type) {
+	case *tree.StrVal, *tree.ParenExpr, *tree.Placeholder, *tree.DString, *tree.UnresolvedName, *tree.FuncExpr, *tree.Array, *UDTCast:
+		ctx.FormatNode(e)
+	default:
+		ctx.WriteByte('(')
+		ctx.FormatNode(e)
+		ctx.WriteByte(')')
+	}
 }
 
 func (e *UDTCast) String() string { return tree.AsString(e) }
