@@ -52,6 +52,11 @@ func (r *backupResumer) Resume(ctx context.Context, job *jobs.Job) error {
 		return err
 	}
 	defer col.close()
+	if !d.Resolved {
+		if err := r.pickFreeTime(ctx, job, col, d); err != nil {
+			return err
+		}
+	}
 	targets, err := r.s.loadTargets(ctx, d)
 	if err != nil {
 		return errProtection(err)
@@ -83,6 +88,29 @@ func errProtection(err error) error {
 	return pgerr.Newf(pgerr.ObjectNotInPrerequisiteState, "protected ts verification error: %w", err).
 		WithHint("The versions between the previous backup and this one are garbage collected in part. " +
 			"Take a full backup, or raise gc.ttlseconds before the next chain.")
+}
+
+// pickFreeTime moves the end of a new full backup, whose directory is named after
+// it to the hundredth of a second, if another backup of the same moment has the
+// name. A time that the user asked for stays.
+func (r *backupResumer) pickFreeTime(ctx context.Context, job *jobs.Job, col *collection, d *backuppb.BackupDetails) error {
+	if d.AsOf || d.Latest || d.Subdir != "" {
+		return nil
+	}
+	for range 10 {
+		dir := manifest.FullDir(manifest.Subdir(manifest.Time(d.EndTime)))
+		err := manifest.CheckFree(ctx, col.locs.Default(), dir, int64(job.ID()))
+		if pgerr.GetCode(err) != pgerr.DuplicateFile {
+			return err
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		d.EndTime = manifest.TimePB(r.s.cfg.DB.Clock().Now())
+	}
+	return nil
 }
 
 // resolve decides where the layer goes and what it covers, claims the place,

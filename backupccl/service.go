@@ -11,6 +11,7 @@ import (
 
 	"github.com/holdfastdb/holdfast/backupccl/extstore"
 	"github.com/holdfastdb/holdfast/internal/hlc"
+	"github.com/holdfastdb/holdfast/internal/keys"
 	"github.com/holdfastdb/holdfast/internal/pgerr"
 	"github.com/holdfastdb/holdfast/internal/settings"
 	"github.com/holdfastdb/holdfast/jobs"
@@ -49,11 +50,11 @@ type Testing struct {
 	// PageBytes bounds a page of an export.
 	PageBytes int64
 	// AfterExport sees every page that a backup job has exported.
-	AfterExport func(job jobs.ID, span fmt.Stringer)
+	AfterExport func(job jobs.ID, span keys.Span)
 	// Hook is called at named places of a job; an error ends its run there.
 	Hook func(ctx context.Context, place string) error
 	// DropSpan and ShiftStart plant the faults that verification must find.
-	DropSpan   func(span fmt.Stringer) bool
+	DropSpan   func(span keys.Span) bool
 	ShiftStart time.Duration
 }
 
