@@ -12,6 +12,7 @@ import (
 	"github.com/auxten/postgresql-parser/pkg/util/duration"
 	"github.com/auxten/postgresql-parser/pkg/util/json"
 	"github.com/cockroachdb/apd"
+	"github.com/lib/pq/oid"
 
 	"github.com/holdfastdb/holdfast/internal/pgerr"
 )
@@ -64,7 +65,7 @@ func defineAggregates(d definitions) {
 		if n == "min" {
 			want = -1
 		}
-		def(n, argTypes(tAny), same, func(_ []*types.T, ctx *tree.EvalContext) tree.AggregateFunc { return &extremeAgg{ctx: ctx, want: want} })
+		def(n, argTypes(tAny), textual, func(_ []*types.T, ctx *tree.EvalContext) tree.AggregateFunc { return &extremeAgg{ctx: ctx, want: want} })
 	}
 	def("any_value", argTypes(tAny), same, func(_ []*types.T, ctx *tree.EvalContext) tree.AggregateFunc { return &extremeAgg{ctx: ctx, want: 2} })
 	sumInt := func(args []tree.TypedExpr) *types.T {
@@ -254,6 +255,17 @@ func defineAggregates(d definitions) {
 	def("mode", argTypes(tAny), same, func(_ []*types.T, ctx *tree.EvalContext) tree.AggregateFunc {
 		return newCollect(func(ds []tree.Datum) (tree.Datum, error) { return modeOf(ctx, ds), nil }, 1)
 	})
+}
+
+// textual is the argument's type, but text for varchar, which has no min of its own.
+func textual(args []tree.TypedExpr) *types.T {
+	if len(args) == 0 {
+		return tree.UnknownReturnType
+	}
+	if t := args[0].ResolvedType(); t.Oid() != oid.T_varchar {
+		return t
+	}
+	return types.String
 }
 
 type countAgg struct {
@@ -517,14 +529,10 @@ func (s *decVarAgg) Result() (tree.Datum, error) {
 	if samp {
 		den = mulDecimal(n, apd.New(s.n-1, 0))
 	}
-	v, err := divDecimal(num, den)
-	if err != nil {
-		return nil, err
-	}
+	scale := divScale(num, den)
+	v := quoDecimal(num, den, scale)
 	if s.kind == "stddev_samp" || s.kind == "stddev_pop" {
-		if v, err = sqrtDecimal(v); err != nil {
-			return nil, err
-		}
+		v = sqrtToScale(v, scale)
 	}
 	return checkNumeric(v)
 }

@@ -38,7 +38,11 @@ func sqrtDecimal(x *apd.Decimal) (*apd.Decimal, error) {
 	if x.Coeff.Sign() == 0 {
 		sweight = 1
 	}
-	rscale := max(numericMinSigDigits-sweight, scaleOf(x), 0)
+	return sqrtToScale(x, max(numericMinSigDigits-sweight, scaleOf(x), 0)), nil
+}
+
+// sqrtToScale is the root of a finite x that is not negative.
+func sqrtToScale(x *apd.Decimal, rscale int32) *apd.Decimal {
 	// floor(sqrt(x * 10^(2s))) with two more digits, then rounded.
 	s := rscale + 2
 	n := new(big.Int).Set(&x.Coeff)
@@ -50,7 +54,7 @@ func sqrtDecimal(x *apd.Decimal) (*apd.Decimal, error) {
 	}
 	out := &apd.Decimal{Exponent: -s}
 	out.Coeff.Sqrt(n)
-	return roundDecimal(out, rscale), nil
+	return roundDecimal(out, rscale)
 }
 
 func expDecimal(x *apd.Decimal) (*apd.Decimal, error) {

@@ -2,9 +2,12 @@ package builtins
 
 import (
 	"math"
+	"strconv"
 
 	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
 	"github.com/auxten/postgresql-parser/pkg/sql/types"
+	"github.com/lib/pq/oid"
+
 	"github.com/holdfastdb/holdfast/internal/pgerr"
 )
 
@@ -281,4 +284,43 @@ func (n *RowNullTest) Eval(ctx *tree.EvalContext) (tree.Datum, error) {
 		}
 	}
 	return tree.DBoolTrue, nil
+}
+
+// enumList is enum_first, enum_last and enum_range of an enum type.
+type enumList struct {
+	enum, typ *types.T
+	name      string
+}
+
+func (n *enumList) String() string { return tree.AsString(n) }
+func (n *enumList) Format(ctx *tree.FmtCtx) {
+	ctx.WriteString(n.name)
+	ctx.WriteString("()")
+}
+func (n *enumList) Walk(tree.Visitor) tree.Expr { return n }
+func (n *enumList) ResolvedType() *types.T      { return n.typ }
+func (n *enumList) TypeCheck(*tree.SemaContext, *types.T) (tree.TypedExpr, error) {
+	return n, nil
+}
+func (n *enumList) Eval(ctx *tree.EvalContext) (tree.Datum, error) {
+	env, err := getEnv(ctx)
+	if err != nil {
+		return nil, err
+	}
+	id, err := strconv.ParseUint(n.enum.Locale()[1:], 10, 32)
+	if err != nil {
+		return nil, err
+	}
+	vals, _, err := env.EnumValues(ctx.Context, oid.Oid(id))
+	switch {
+	case err != nil:
+		return nil, err
+	case n.name == "enum_range":
+		return newArray(n.enum, vals)
+	case len(vals) == 0:
+		return tree.DNull, nil
+	case n.name == "enum_first":
+		return vals[0], nil
+	}
+	return vals[len(vals)-1], nil
 }

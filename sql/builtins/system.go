@@ -561,41 +561,15 @@ func defineClusterFuncs(d definitions) {
 		}
 		return tree.ParseDJSON(s)
 	})
-	// The enum functions look at the type of their argument, whose value may be NULL.
-	enumValues := func(c context.Context, e Env, a tree.Datums) ([]tree.Datum, error) {
-		for _, d := range a {
-			t := d.ResolvedType()
-			if !isEnumType(t) {
-				continue
-			}
-			id, err := strconv.ParseUint(t.Locale()[1:], 10, 32)
-			if err != nil {
-				return nil, err
-			}
-			vals, _, err := e.EnumValues(c, oid.Oid(id))
-			return vals, err
+	// The enum functions are replaced by enumList nodes when they are type
+	// checked: they look at the type of an argument that may be NULL.
+	for _, n := range []string{"enum_first", "enum_last", "enum_range"} {
+		ret := tree.IdentityReturnType(0)
+		if n == "enum_range" {
+			ret = arrayOf(0)
 		}
-		return nil, pgerr.New("42P18", "could not determine actual enum type")
+		d.add(n, argTypes(types.AnyCollatedString), ret, func(*tree.EvalContext, tree.Datums) (tree.Datum, error) {
+			return nil, pgerr.New("42P18", "could not determine actual enum type")
+		}, nullable)
 	}
-	d.add("enum_first", argTypes(types.AnyCollatedString), tree.IdentityReturnType(0), withEnv(func(c context.Context, e Env, a tree.Datums) (tree.Datum, error) {
-		vals, err := enumValues(c, e, a)
-		if err != nil || len(vals) == 0 {
-			return tree.DNull, err
-		}
-		return vals[0], nil
-	}))
-	d.add("enum_last", argTypes(types.AnyCollatedString), tree.IdentityReturnType(0), withEnv(func(c context.Context, e Env, a tree.Datums) (tree.Datum, error) {
-		vals, err := enumValues(c, e, a)
-		if err != nil || len(vals) == 0 {
-			return tree.DNull, err
-		}
-		return vals[len(vals)-1], nil
-	}))
-	d.add("enum_range", argTypes(types.AnyCollatedString), arrayOf(0), withEnv(func(c context.Context, e Env, a tree.Datums) (tree.Datum, error) {
-		vals, err := enumValues(c, e, a)
-		if err != nil {
-			return nil, err
-		}
-		return newArray(a[0].ResolvedType(), vals)
-	}))
 }

@@ -2,6 +2,7 @@ package builtins
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
 	"github.com/auxten/postgresql-parser/pkg/sql/types"
@@ -116,6 +117,9 @@ func (c *checker) literal(s string, t *types.T) (tree.TypedExpr, error) {
 	case types.StringFamily:
 		if t.Width() == 0 && t.Oid() != oid.T_name && t.Oid() != oid.T_bpchar && t.Oid() != oid.T_char {
 			return tree.NewDString(s), nil
+		}
+		if t.Oid() == oid.T_bpchar && t.Width() == 0 {
+			return &Const{D: tree.NewDString(strings.TrimRight(s, " ")), T: t}, nil
 		}
 	case types.AnyFamily:
 		return tree.NewDString(s), nil

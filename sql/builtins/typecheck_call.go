@@ -58,6 +58,13 @@ func (c *checker) call(e *tree.FuncExpr, desired *types.T) (tree.TypedExpr, erro
 		typed[i] = x
 		known[i] = x.ResolvedType()
 	}
+	if strings.HasPrefix(def.Name, "enum_") && len(args) == 1 && isEnumType(known[0]) {
+		e := &enumList{enum: known[0], typ: known[0], name: def.Name}
+		if def.Name == "enum_range" {
+			e.typ = types.MakeArray(known[0])
+		}
+		return e, nil
+	}
 	if def.Name == "pg_typeof" && len(args) == 1 {
 		t := known[0]
 		return tree.NewDOidWithName(tree.DInt(t.Oid()), types.RegType, typeName(t)), nil

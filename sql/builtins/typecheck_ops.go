@@ -358,11 +358,17 @@ func (c *checker) pair(left, right tree.Expr, op string) (l, r tree.TypedExpr, e
 	return nil, nil, noOperator(lt, op, rt)
 }
 
+// bpchar is char(n) of any length.
+var bpchar = types.MakeScalar(types.StringFamily, oid.T_bpchar, 0, 0, "")
+
 // literalType is what an unknown literal beside a value of type t is read as:
 // t without a length, which must not cut the literal.
 func literalType(t *types.T) *types.T {
 	switch t.Family() {
 	case types.StringFamily:
+		if t.Oid() == oid.T_bpchar {
+			return bpchar // Trailing blanks of the literal mean nothing.
+		}
 		return types.String
 	case types.DecimalFamily:
 		return types.Decimal

@@ -225,9 +225,9 @@ func modelJoin(left, right []tree.Datums, kind JoinType, match func(l, r tree.Da
 }
 
 func TestJoins(t *testing.T) {
-	limits := []int64{0, 20 << 10}
+	limits := []int64{0, 10 << 10}
 	eachBudget(t, limits, func(t *testing.T, f *Flow, rng *rand.Rand) {
-		left, right := randomTable(rng, 300, 40), randomTable(rng, 200, 40)
+		left, right := randomTable(rng, 150, 25), randomTable(rng, 110, 25)
 		six := append(slices.Clone(tableTypes), tableTypes...)
 		on := parse(t, "@3 <= @6", six...)
 		for _, kind := range []JoinType{InnerJoin, LeftJoin, RightJoin, FullJoin, SemiJoin, AntiJoin} {
