@@ -67,6 +67,14 @@ func (s *Session) prepare(ctx context.Context, name string, stmt parser.Statemen
 	if name != "" && s.prepared[name] != nil {
 		return nil, pgerr.Newf(pgerr.DuplicatePreparedStatement, "prepared statement %q already exists", name)
 	}
+	if prep := s.texts.prepared(name, stmt, params); prep != nil && s.tx.kind != txnAborted && prep.plan.epoch == s.planEpoch {
+		// Whether the plan is still good is seen when it is run; its columns
+		// must not change before that.
+		if err := s.checkPlan(ctx, prep); err == nil {
+			s.prepared[name] = prep
+			return prep, nil
+		}
+	}
 	prep := &Prepared{Name: name, Stmt: stmt}
 	n := max(stmt.NumPlaceholders, len(params))
 	prep.hints = make([]*types.T, n)
@@ -96,8 +104,30 @@ func (s *Session) prepare(ctx context.Context, name string, stmt parser.Statemen
 		}
 	}
 	s.prepared[name] = prep
+	s.texts.put(prep, params)
 	return prep, nil
 }
+
+// checkPlan says whether the descriptors behind prep's plan are the present ones.
+func (s *Session) checkPlan(ctx context.Context, prep *Prepared) error {
+	return s.withCatalog(ctx, func(cat *catalog.Collection) error {
+		if cat.HasChanges() {
+			return errStalePlan
+		}
+		for _, d := range prep.plan.deps {
+			desc, err := cat.ByID(ctx, d.id)
+			if err != nil {
+				return err
+			}
+			if desc == nil || desc.Version() != d.version {
+				return errStalePlan
+			}
+		}
+		return nil
+	})
+}
+
+var errStalePlan = pgerr.New(pgerr.FeatureNotSupported, "cached plan must be made anew")
 
 // describe plans the statement of prep for its types, in the open transaction or
 // in one of its own.

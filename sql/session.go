@@ -49,6 +49,7 @@ type Session struct {
 	tx       txnState
 	prepared map[string]*Prepared
 	portals  map[string]*Portal
+	texts    textCache
 
 	// planEpoch changes with every setting that a plan could depend on.
 	planEpoch   uint64
@@ -124,6 +125,9 @@ func (s *Session) Data() *sessiondata.SessionData { return &s.data }
 
 // Parse splits a query string into statements, under the session's settings.
 func (s *Session) Parse(sql string) ([]parser.Statement, error) {
+	if stmts := s.texts.statements(sql); stmts != nil {
+		return stmts, nil
+	}
 	stmts, err := parser.Parse(sql)
 	if err != nil {
 		return nil, s.failBatch(err)
