@@ -265,12 +265,11 @@ func (r *Replica) resolveConflict(ctx context.Context, ba *kvpb.BatchRequest, c 
 	args := &kvpb.ResolveArgs{Txn: meta, Status: f.status, IgnoredSeqNums: f.ignored, MaxKeys: resolveBatchKeys}
 	sub := &kvpb.BatchRequest{}
 	req := kvpb.Request{Op: kvpb.OpResolveIntent, Key: c.key, Args: args}
-	if f.status.IsFinal() {
-		for i := range ba.Requests {
-			q := &ba.Requests[i]
-			if q.Op.IsRange() && q.Span().Contains(c.key) && q.Op != kvpb.OpReverseScan {
-				req.Op, req.EndKey = kvpb.OpResolveIntentRange, q.EndKey
-			}
+	for i := range ba.Requests {
+		q := &ba.Requests[i]
+		if q.Op.IsRange() && q.Span().Contains(c.key) && q.Op != kvpb.OpReverseScan {
+			// The rest of the scan would meet more of them.
+			req.Op, req.EndKey = kvpb.OpResolveIntentRange, q.EndKey
 		}
 	}
 	sub.Add(req)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/keys"
+	"github.com/holdfastdb/holdfast/internal/pgerr"
 	"github.com/holdfastdb/holdfast/kv/kvpb"
 	"github.com/holdfastdb/holdfast/kv/storage"
 )
@@ -342,7 +343,7 @@ func (r *Replica) propose(ctx context.Context, p *proposal) error {
 	if p.ingest != nil {
 		res, err := r.store.eng.IngestSST(ctx, p.ingest.sst, p.ingest.opts)
 		if err != nil {
-			return err
+			return diskFull(err)
 		}
 		r.addStats(res.Stats)
 	}
@@ -350,10 +351,19 @@ func (r *Replica) propose(ctx context.Context, p *proposal) error {
 		return nil
 	}
 	if err := p.batch.Commit(p.sync); err != nil {
-		return err
+		return diskFull(err)
 	}
 	r.addStats(p.stats)
 	return nil
+}
+
+// diskFull gives an error that says so the code by which clients know it.
+func diskFull(err error) error {
+	if !errors.Is(err, storage.ErrDiskFull) {
+		return err
+	}
+	return pgerr.Newf(pgerr.DiskFull, "the store's disk is full: %w", err).
+		WithHint("Free space on the disk of the store, or drop data; what ends transactions and removes data still works.")
 }
 
 func (r *Replica) addStats(s storage.Stats) {

@@ -351,6 +351,40 @@ func TestExportPushesOpenTransactions(t *testing.T) {
 	}
 }
 
+// An export over a large open transaction moves its intents in bulk, not one by
+// one with a new look at the page for each.
+func TestExportOverManyIntents(t *testing.T) {
+	node := kvtest.New(t, kvtest.Options{})
+	db := node.DB
+	txn := db.NewTxn(ctx, "writer")
+	for i := range 20 {
+		b := txn.NewBatch()
+		for j := range 1000 {
+			b.Put(key("%06d", i*1000+j), val("x"))
+		}
+		ok(t, txn.Run(ctx, b))
+	}
+	end := db.Clock().Now()
+	began := time.Now()
+	page, err := db.Export(ctx, tableSpan, kv.ExportOptions{EndTime: end})
+	ok(t, err)
+	if n := kvsIn(page); n != 0 {
+		t.Fatalf("exported %d uncommitted keys", n)
+	}
+	if d := time.Since(began); d > 5*time.Second {
+		t.Errorf("took %s", d)
+	}
+	ok(t, txn.Commit(ctx))
+	if !end.Less(txn.CommitTimestamp()) {
+		t.Fatal("committed below the export")
+	}
+	page, err = db.Export(ctx, tableSpan, kv.ExportOptions{StartTime: end, EndTime: db.Clock().Now()})
+	ok(t, err)
+	if n := kvsIn(page); n != 20_000 {
+		t.Fatalf("the increment has %d keys", n)
+	}
+}
+
 func kvsIn(p kv.ExportPage) (n int64) {
 	for _, s := range p.Summary.Indexes {
 		n += s.KVs
