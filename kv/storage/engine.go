@@ -120,6 +120,9 @@ func Open(cfg Config) (_ *Engine, err error) {
 	if err := checkStoreVersion(e.fs, cfg.Dir); err != nil {
 		return nil, err
 	}
+	if err := checkManifest(e.fs, cfg.Dir); err != nil {
+		return nil, err
+	}
 	if err := e.removeStagedFiles(); err != nil {
 		return nil, err
 	}

@@ -54,6 +54,9 @@ type ExportResult struct {
 	Empty bool
 	// FileBytes is what was written.
 	FileBytes int64
+	// BlockBytes is the size of the store's blocks that were read, from disk or
+	// cache: what an incremental export saves.
+	BlockBytes int64
 }
 
 // MVCCExport writes one page of a span's history to w as an sstable; with a nil
@@ -427,6 +430,8 @@ func (x *exporter) finish() (ExportResult, error) {
 		}
 	}
 	x.res.Summary = x.sum.Summary()
+	stats := x.it.Stats()
+	x.res.BlockBytes = int64(stats.InternalStats.BlockBytes)
 	x.res.Empty = len(x.res.Summary.Indexes) == 0
 	if x.w != nil {
 		w := x.w
