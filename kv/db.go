@@ -186,6 +186,17 @@ func (db *DB) Inc(ctx context.Context, key keys.Key, by int64) (int64, error) {
 	return resp.Count, nil
 }
 
+// IncUnsynced is Inc whose result need not be durable yet: a crash may undo it,
+// but then nothing that was committed after it is left either. What is handed out
+// without a commit of its own must be made durable by a later Inc.
+func (db *DB) IncUnsynced(ctx context.Context, key keys.Key, by int64) (int64, error) {
+	resp, err := db.sendOne(ctx, kvpb.Header{Unsynced: true}, kvpb.Request{Op: kvpb.OpInc, Key: key, Delta: by})
+	if err != nil {
+		return 0, err
+	}
+	return resp.Count, nil
+}
+
 // Scan reads [start, end) at ts, outside any transaction; the zero timestamp
 // means the present.
 func (db *DB) Scan(ctx context.Context, start, end keys.Key, ts hlc.Timestamp, opts ScanOptions) (ScanResult, error) {

@@ -110,7 +110,9 @@ func (p *planner) takeNumbers(ctx context.Context, seq *catalog.Table, o *catalo
 	if cache > math.MaxInt64/abs64(o.Increment) {
 		cache = 1
 	}
-	end, err := p.srv.db.Inc(ctx, rowenc.SequenceKey(seq.ID()), cache*o.Increment)
+	// The number becomes durable with the first commit after it; see syncSequences.
+	end, err := p.srv.db.IncUnsynced(ctx, rowenc.SequenceKey(seq.ID()), cache*o.Increment)
+	p.s.tx.unsynced = seq.ID()
 	if err != nil {
 		return 0, 0, sequenceEnd(seq, o)
 	}
@@ -121,6 +123,16 @@ func (p *planner) takeNumbers(ctx context.Context, seq *catalog.Table, o *catalo
 	for left = cache - 1; left > 0 && !inside(first+left*o.Increment); left-- {
 	}
 	return first, left, nil
+}
+
+// syncSequences makes numbers durable that a transaction without writes has
+// taken: its commit alone would not.
+func (t *txnState) syncSequences(ctx context.Context) error {
+	if t.unsynced == 0 || t.txn.HasWrites() {
+		return nil
+	}
+	_, err := t.s.srv.db.Inc(ctx, rowenc.SequenceKey(t.unsynced), 0)
+	return err
 }
 
 // takeOne reads and replaces the counter, which lets it wrap around.

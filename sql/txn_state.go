@@ -76,6 +76,8 @@ type schemaTxn struct {
 	rolesChanged bool
 	// schemaSeq rises with every change of the catalog.
 	schemaSeq int
+	// unsynced is a sequence that it took numbers from.
+	unsynced catalog.ID
 }
 
 type savepoint struct {
@@ -231,6 +233,10 @@ func (t *txnState) commit(ctx context.Context) error {
 			t.rollback(ctx)
 			return err
 		}
+	}
+	if err := t.syncSequences(ctx); err != nil {
+		t.rollback(ctx)
+		return err
 	}
 	if err := t.txn.Commit(ctx); err != nil {
 		t.rollback(ctx)

@@ -184,6 +184,10 @@ type Header struct {
 	WaitPolicy              WaitPolicy
 	// LockTimeout bounds the wait for each lock; zero means no bound.
 	LockTimeout time.Duration
+	// Unsynced says that a write outside of a transaction need not be durable
+	// before its answer leaves: a crash may undo it, but not without undoing
+	// everything that was committed later.
+	Unsynced bool
 }
 
 // BatchRequest is what a client asks of a range.

@@ -312,7 +312,7 @@ func (e *evaluation) attempt(ctx context.Context) (*kvpb.BatchResponse, error) {
 	}
 	// Writes outside a transaction must be durable now. What only cleans up can
 	// be done again.
-	e.proposal.sync = e.ba.Txn == nil && e.ba.Requests[0].Op != kvpb.OpResolveIntent && e.ba.Requests[0].Op != kvpb.OpResolveIntentRange
+	e.proposal.sync = e.ba.Txn == nil && !e.ba.Unsynced && e.ba.Requests[0].Op != kvpb.OpResolveIntent && e.ba.Requests[0].Op != kvpb.OpResolveIntentRange
 	for i := range e.ba.Requests {
 		q, rs := &e.ba.Requests[i], &e.resp.Responses[i]
 		if e.txn != nil {

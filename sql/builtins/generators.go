@@ -144,6 +144,9 @@ func defineGenerators(d definitions) {
 		func(t time.Time) tree.Datum { return &tree.DTimestampTZ{Time: t} }, true))
 
 	d.generator("unnest", argTypes(tArr), elemType(0), func(_ *tree.EvalContext, a tree.Datums) (Generator, error) {
+		if a[0] == tree.DNull { // The overloads below want to see NULLs, so this one gets them too.
+			return oneColumn(nil), nil
+		}
 		return oneColumn(arr(a[0])), nil
 	})
 	// unnest(a, b, …): columns side by side.
@@ -196,6 +199,14 @@ func defineGenerators(d definitions) {
 			}
 		}
 		return oneColumn(out), nil
+	}
+	// Partitions do not exist: every relation is its own tree.
+	for _, name := range []string{"pg_partition_ancestors"} {
+		for _, t := range []*types.T{types.RegClass, types.Oid, tText} {
+			d.generator(name, argTypes(t), tree.FixedReturnType(types.RegClass), func(_ *tree.EvalContext, a tree.Datums) (Generator, error) {
+				return oneColumn(a[:1]), nil
+			})
+		}
 	}
 	d.generator("generate_subscripts", argTypes(tArr, tInt), tree.FixedReturnType(tInt4), subscripts)
 	d.generator("generate_subscripts", argTypes(tArr, tInt, tBool), tree.FixedReturnType(tInt4), subscripts)
