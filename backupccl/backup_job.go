@@ -381,10 +381,7 @@ func (b *backupRun) finish(ctx context.Context, root extstore.Store) error {
 		}
 	}
 	files := b.allFiles()
-	entries, err := b.s.descriptorEntries(b.targets, d, revs, files)
-	if err != nil {
-		return err
-	}
+	entries := b.s.descriptorEntries(b.targets, d, revs, files)
 	h := &backuppb.Manifest{
 		StartTime: d.StartTime, EndTime: d.EndTime, Spans: d.Spans, IntroducedSpans: d.IntroducedSpans,
 		ClusterId: d.ClusterId, NodeId: b.s.cfg.NodeID, BuildInfo: &backuppb.BuildInfo{Tag: b.s.cfg.Version},

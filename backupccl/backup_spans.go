@@ -247,7 +247,7 @@ func historicalSpans(revs []revision, d *backuppb.BackupDetails, have []keys.Spa
 // and, with revision history, the changes within it.
 func (s *Service) descriptorEntries(
 	t *backupTargets, d *backuppb.BackupDetails, revs []revision, files []*backuppb.File,
-) ([]*backuppb.DescriptorEntry, error) {
+) []*backuppb.DescriptorEntry {
 	sums := map[uint32]map[uint32]*backuppb.IndexSummary{}
 	fileBytes := map[uint32]int64{}
 	for _, f := range files {
@@ -270,21 +270,21 @@ func (s *Service) descriptorEntries(
 			}
 		}
 	}
-	find := func(id uint32) catalog.Descriptor { return t.sch.byID[id] }
+	render := func(catalog.Descriptor) string { return "" }
+	if s.cfg.CreateStatements != nil {
+		all := make([]catalog.Descriptor, 0, len(t.sch.byID))
+		for _, d := range t.sch.byID {
+			all = append(all, d)
+		}
+		render = s.cfg.CreateStatements(all)
+	}
 	var out []*backuppb.DescriptorEntry
 	for _, id := range t.ids {
 		desc := t.sch.byID[id]
 		if desc == nil {
 			continue // Dropped between planning and now cannot be: both read at the end time.
 		}
-		e := &backuppb.DescriptorEntry{Id: id, Desc: t.sch.entries[id], FileBytes: fileBytes[id]}
-		if s.cfg.CreateStatement != nil {
-			text, err := s.cfg.CreateStatement(desc, find)
-			if err != nil {
-				return nil, fmt.Errorf("rendering %s %q: %w", desc.Kind(), desc.Name(), err)
-			}
-			e.CreateStatement = text
-		}
+		e := &backuppb.DescriptorEntry{Id: id, Desc: t.sch.entries[id], FileBytes: fileBytes[id], CreateStatement: render(desc)}
 		for _, sum := range sums[id] {
 			e.Indexes = append(e.Indexes, sum)
 		}
@@ -292,7 +292,7 @@ func (s *Service) descriptorEntries(
 		out = append(out, e)
 	}
 	if !d.RevisionHistory {
-		return out, nil
+		return out
 	}
 	relevant := relevantRevisions(revs, d)
 	for _, r := range revs {
@@ -300,7 +300,7 @@ func (s *Service) descriptorEntries(
 			out = append(out, &backuppb.DescriptorEntry{Id: r.id, Time: manifest.TimePB(r.time), Desc: r.desc})
 		}
 	}
-	return out, nil
+	return out
 }
 
 // relevantRevisions returns the ids whose history the layer keeps: its targets

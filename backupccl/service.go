@@ -32,9 +32,9 @@ type Config struct {
 	Version   string // of the program
 	Logger    *slog.Logger
 
-	// CreateStatement renders a schema object as SQL; find gives the objects it
-	// refers to, or nil. A nil function leaves the text out of backups.
-	CreateStatement func(d catalog.Descriptor, find func(id uint32) catalog.Descriptor) (string, error)
+	// CreateStatements returns what renders each of descs as SQL. A nil function
+	// leaves the text out of backups.
+	CreateStatements func(descs []catalog.Descriptor) func(catalog.Descriptor) string
 
 	// Catalog is the descriptor cache that the node's sessions share; see
 	// Service.Connect.
