@@ -285,5 +285,21 @@ func castTo(e tree.TypedExpr, t *types.T) tree.TypedExpr {
 	if e.ResolvedType().Identical(t) {
 		return e
 	}
+	if d, ok := ConstValue(e); ok && d != tree.DNull {
+		// A constant stays one, for whoever looks for constants.
+		switch t.Family() {
+		case types.IntFamily:
+			if _, isInt := d.(*tree.DInt); isInt && intWidth(e.ResolvedType()) <= intWidth(t) {
+				return newIntConst(d, t)
+			}
+		case types.DecimalFamily, types.FloatFamily:
+			if v, err := CastDatum(nil, d, t, ImplicitCast); err == nil {
+				if !v.ResolvedType().Identical(t) {
+					return &Const{D: v, T: t}
+				}
+				return v
+			}
+		}
+	}
 	return &Cast{Expr: e, Typ: t, Context: ImplicitCast}
 }

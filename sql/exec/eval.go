@@ -7,6 +7,22 @@ import (
 	"github.com/holdfastdb/holdfast/sql/builtins"
 )
 
+// foldedExpr is an expression whose constant parts are evaluated at each Open.
+type foldedExpr struct {
+	orig, cur tree.TypedExpr
+	fold      bool
+}
+
+func newFoldedExpr(e tree.TypedExpr) foldedExpr {
+	return foldedExpr{orig: e, cur: e, fold: builtins.Foldable(e)}
+}
+
+func (e *foldedExpr) open(f *Flow) {
+	if e.fold {
+		e.cur = builtins.FoldConstants(f.Eval, e.orig)
+	}
+}
+
 // evalCount evaluates the row count of a LIMIT or OFFSET clause.
 func evalCount(f *Flow, e tree.TypedExpr, none int64, clause string, code pgerr.Code) (int64, error) {
 	if e == nil {

@@ -50,6 +50,7 @@ type joinPart struct {
 
 func (o *hashJoin) Open(ctx context.Context) error {
 	o.reset()
+	o.on.open(o.flow)
 	if err := o.right.Open(ctx); err != nil {
 		return err
 	}

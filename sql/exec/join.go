@@ -39,7 +39,7 @@ type joiner struct {
 	flow        *Flow
 	left, right Operator
 	kind        JoinType
-	on          tree.TypedExpr // over left and right columns; nil is true
+	on          foldedExpr // over left and right columns; nil is true
 	typs        []*types.T
 	nLeft       int
 	row         tree.Datums
@@ -48,7 +48,7 @@ type joiner struct {
 
 func newJoiner(f *Flow, left, right Operator, kind JoinType, on tree.TypedExpr) joiner {
 	lt, rt := left.Types(), right.Types()
-	j := joiner{flow: f, left: left, right: right, kind: kind, on: on, nLeft: len(lt)}
+	j := joiner{flow: f, left: left, right: right, kind: kind, on: newFoldedExpr(on), nLeft: len(lt)}
 	j.typs = slices.Concat(lt, rt)
 	j.row = make(tree.Datums, len(j.typs))
 	return j
@@ -85,10 +85,10 @@ func setNulls(row tree.Datums) {
 
 // matches evaluates the residual predicate on the current row.
 func (j *joiner) matches() (bool, error) {
-	if j.on == nil {
+	if j.on.cur == nil {
 		return true, nil
 	}
-	return j.flow.EvalBool(j.on, j.row)
+	return j.flow.EvalBool(j.on.cur, j.row)
 }
 
 // out is the current row as the join's type shows it.
@@ -123,6 +123,7 @@ type nestedLoop struct {
 
 func (o *nestedLoop) Open(ctx context.Context) error {
 	o.buf.clear()
+	o.on.open(o.flow)
 	o.it, o.matched, o.haveLeft, o.tail = nil, nil, false, false
 	err := Drain(ctx, o.right, o.buf.add)
 	if err != nil {
@@ -232,6 +233,7 @@ type apply struct {
 
 func (o *apply) Open(ctx context.Context) error {
 	o.haveLeft = false
+	o.on.open(o.flow)
 	return o.left.Open(ctx)
 }
 

@@ -36,6 +36,7 @@ type mergeJoin struct {
 
 func (o *mergeJoin) Open(ctx context.Context) error {
 	o.clear()
+	o.on.open(o.flow)
 	if err := o.right.Open(ctx); err != nil {
 		return err
 	}

@@ -65,13 +65,18 @@ func (v *fixedRows) Next(context.Context) (tree.Datums, error) {
 
 // NewFilter passes the rows on which pred is true.
 func NewFilter(f *Flow, in Operator, pred tree.TypedExpr) Operator {
-	return &filter{unary: unary{flow: f, in: in}, pred: pred}
+	return &filter{unary: unary{flow: f, in: in}, pred: newFoldedExpr(pred)}
 }
 
 type filter struct {
 	unary
-	pred tree.TypedExpr
+	pred foldedExpr
 	n    int
+}
+
+func (o *filter) Open(ctx context.Context) error {
+	o.pred.open(o.flow)
+	return o.in.Open(ctx)
 }
 
 func (o *filter) Next(ctx context.Context) (tree.Datums, error) {
@@ -80,7 +85,7 @@ func (o *filter) Next(ctx context.Context) (tree.Datums, error) {
 		if err != nil || row == nil {
 			return nil, err
 		}
-		ok, err := o.flow.EvalBool(o.pred, row)
+		ok, err := o.flow.EvalBool(o.pred.cur, row)
 		if err != nil {
 			return nil, err
 		}
@@ -96,28 +101,37 @@ func (o *filter) Next(ctx context.Context) (tree.Datums, error) {
 // NewProject computes exprs over each row.
 func NewProject(f *Flow, in Operator, exprs []tree.TypedExpr) Operator {
 	typs := make([]*types.T, len(exprs))
+	folded := make([]foldedExpr, len(exprs))
 	for i, e := range exprs {
 		typs[i] = e.ResolvedType()
+		folded[i] = newFoldedExpr(e)
 	}
-	return &project{unary: unary{flow: f, in: in}, exprs: exprs, typs: typs, out: make(tree.Datums, len(exprs))}
+	return &project{unary: unary{flow: f, in: in}, exprs: folded, typs: typs, out: make(tree.Datums, len(exprs))}
 }
 
 type project struct {
 	unary
-	exprs []tree.TypedExpr
+	exprs []foldedExpr
 	typs  []*types.T
 	out   tree.Datums
 }
 
 func (o *project) Types() []*types.T { return o.typs }
 
+func (o *project) Open(ctx context.Context) error {
+	for i := range o.exprs {
+		o.exprs[i].open(o.flow)
+	}
+	return o.in.Open(ctx)
+}
+
 func (o *project) Next(ctx context.Context) (tree.Datums, error) {
 	row, err := o.in.Next(ctx)
 	if err != nil || row == nil {
 		return nil, err
 	}
-	for i, e := range o.exprs {
-		if o.out[i], err = o.flow.EvalRow(e, row); err != nil {
+	for i := range o.exprs {
+		if o.out[i], err = o.flow.EvalRow(o.exprs[i].cur, row); err != nil {
 			return nil, err
 		}
 	}
