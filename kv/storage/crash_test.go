@@ -220,13 +220,28 @@ func TestFullDiskIsAnErrorAndNothingIsApplied(t *testing.T) {
 	}
 	fs.avail = 1 << 20
 	e.space.checked = time.Time{}
+	if err := put("\x90a1", false); err != nil {
+		t.Errorf("a small commit may use a part of the reserve: %v", err)
+	}
+	big := e.NewBatch()
+	if err := big.Put(keys.Key("\x91"), make([]byte, smallWriteBytes)); err != nil {
+		t.Fatal(err)
+	}
+	if err := big.Commit(false); !errors.Is(err, ErrDiskFull) {
+		t.Errorf("a large commit on a full disk: %v", err)
+	}
+	if err := big.Close(); err != nil {
+		t.Fatal(err)
+	}
+	fs.avail = 1 << 18
+	e.space.checked = time.Time{}
 	if err := put("\x90b", false); !errors.Is(err, ErrDiskFull) {
 		t.Errorf("commit on a full disk: %v", err)
 	}
 	if err := put("\x90c", true); err != nil {
 		t.Errorf("commit that may use the reserve: %v", err)
 	}
-	if got := scanString(t, e, "\x90", "\x91", ts(9), ScanOptions{}); got != "\x90a=v@5 \x90c=v@5" {
+	if got := scanString(t, e, "\x90", "\x91", ts(9), ScanOptions{}); got != "\x90a=v@5 \x90a1=v@5 \x90c=v@5" {
 		t.Errorf("after a refused commit: %q", got)
 	}
 	var sst SSTBuffer
