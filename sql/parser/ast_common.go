@@ -79,12 +79,6 @@ type SetLocal struct {
 	*tree.SetVar
 }
 
-// Format implements tree.NodeFormatter.
-func (n *SetLocal) Format(ctx *tree.FmtCtx) {
-	ctx.WriteString("SET LOCAL ")
-	ctx.FormatNode(&n.Values)
-}
-
 // DeclareCursor is DECLARE name … CURSOR … FOR query.
 type DeclareCursor struct {
 	node

@@ -12,7 +12,9 @@ func (f *front) own() tree.Statement {
 		return nil
 	}
 	switch first.str {
-	case "select", "values", "with", "update", "commit", "end", "rollback", "savepoint", "release", "abort", "execute", "deallocate", "table", "upsert":
+	case "with":
+		return f.with()
+	case "select", "values", "update", "commit", "end", "rollback", "savepoint", "release", "abort", "execute", "deallocate", "table", "upsert":
 		return f.transactionEnd(first.str)
 	case "insert":
 		return f.insert()
@@ -163,6 +165,23 @@ func (f *front) transactionModes() (m tree.TransactionModes, ok bool) {
 		}
 	}
 	return m, true
+}
+
+// with takes WITH … before a DELETE or INSERT that is ours.
+func (f *front) with() tree.Statement {
+	i := f.until(func(i int) bool {
+		return i > 0 && f.toks[i-1].op(")") && (f.toks[i].is("delete") || f.toks[i].is("insert"))
+	})
+	switch {
+	case i >= len(f.toks) || !f.needsOwn(i, len(f.toks)):
+		return nil
+	case f.toks[i].is("delete"):
+		f.i = i
+		return f.delete()
+	case f.toks[i].is("insert"):
+		return f.insert()
+	}
+	return nil
 }
 
 // insert takes INSERT … OVERRIDING.

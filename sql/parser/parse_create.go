@@ -486,7 +486,7 @@ func (f *front) createTable() tree.Statement {
 	if end > len(f.toks) || !f.toks[end-1].op(")") {
 		return nil
 	}
-	if f.tail(end, "as") {
+	if !f.tail(end, "locality") && f.tail(end, "as") {
 		return f.createTableAs(n)
 	}
 	for i := end; i < len(f.toks); i++ {

@@ -118,6 +118,17 @@ func TestRender(t *testing.T) {
 		{`RESTORE FROM '2024/01/02-030405.00' IN ('x', $1) AS OF SYSTEM TIME '1.0'`,
 			`RESTORE FROM '2024/01/02-030405.00' IN ('x', $1) AS OF SYSTEM TIME '1.0'`},
 		{`RESTORE SYSTEM USERS FROM LATEST IN 'x'`, `RESTORE SYSTEM USERS FROM LATEST IN 'x'`},
+		// Wrappers print what they add.
+		{`DELETE FROM a USING b AS c, d WHERE a.x = c.x RETURNING a.x`, `DELETE FROM a USING b AS c, d WHERE a.x = c.x RETURNING a.x`},
+		{`WITH q AS (SELECT 1 AS x) DELETE FROM a USING q WHERE a.x = q.x`, `WITH q AS (SELECT 1 AS x) DELETE FROM a USING q WHERE a.x = q.x`},
+		{`INSERT INTO t (a) OVERRIDING SYSTEM VALUE VALUES (1) ON CONFLICT (a) DO NOTHING`, `INSERT INTO t (a) OVERRIDING SYSTEM VALUE VALUES (1) ON CONFLICT (a) DO NOTHING`},
+		{`CREATE INDEX i ON t (lower(a) DESC, b) WHERE a > 'x'`, `CREATE INDEX i ON t ((lower(a)) DESC, b) WHERE a > 'x'`},
+		{`CREATE OR REPLACE VIEW v AS SELECT 1`, `CREATE OR REPLACE VIEW v AS SELECT 1`},
+		{`CREATE MATERIALIZED VIEW v AS SELECT 1 WITH NO DATA`, `CREATE MATERIALIZED VIEW v AS SELECT 1 WITH NO DATA`},
+		{`TRUNCATE a, b RESTART IDENTITY CASCADE`, `TRUNCATE TABLE a, b RESTART IDENTITY CASCADE`},
+		{`SET LOCAL x = 'y'`, `SET LOCAL x = 'y'`},
+		{`CREATE TABLE t (a INT8) LOCALITY REGIONAL BY ROW AS c`, `CREATE TABLE t (a INT8) LOCALITY REGIONAL BY ROW AS c`},
+		{`SELECT 'x'::mood, y::sc."M"[]`, `SELECT 'x'::mood, y::sc."M"[]`},
 		{`CREATE USER u WITH PASSWORD 'secret' CREATEDB`, `CREATE USER u WITH PASSWORD '*****' CREATEDB`},
 		{`CREATE EXTERNAL CONNECTION c AS 's3://x?AWS_SECRET_ACCESS_KEY=k'`, `CREATE EXTERNAL CONNECTION 'c' AS '*****'`},
 	} {
@@ -130,7 +141,7 @@ func TestRender(t *testing.T) {
 			t.Errorf("%s\n got %s\nwant %s", tc.in, got, tc.want)
 			continue
 		}
-		if strings.Contains(tc.want, "*****") {
+		if tc.want == "" || strings.Contains(tc.want, "*****") {
 			continue
 		}
 		again, err := ParseOne(tc.want)

@@ -229,7 +229,8 @@ func (w *rewrites) bareLabel(t token) bool {
 		return false
 	}
 	switch t.str {
-	case "day", "hour", "minute", "month", "second", "year", "nowait", "preceding", "following", "row", "rows", "locked", "ordinality":
+	case "day", "hour", "minute", "month", "second", "year", "nowait", "preceding", "following", "row", "rows", "locked", "ordinality",
+		"insert", "update", "delete", "upsert":
 		return false
 	}
 	switch prev := w.tok(-1); {
@@ -571,6 +572,13 @@ var typeWords = func() map[string]bool {
 	return m
 }()
 
+// catalogTypes are PostgreSQL's types that only its catalogs use, and what shows
+// them here.
+var catalogTypes = map[string]string{
+	"regoper": "oid", "regoperator": "oid", "regrole": "oid", "regconfig": "oid", "regdictionary": "oid", "regcollation": "oid",
+	"xid": "int8", "xid8": "int8", "cid": "int8", "pg_node_tree": "text", "aclitem": "text", "cstring": "text", "refcursor": "text",
+}
+
 // moduleType says whether the module knows a type of this name.
 func moduleType(t token) bool {
 	if t.kind == tokIdent && typeWords[t.str] {
@@ -604,6 +612,10 @@ func (w *rewrites) typeName(annotation bool) {
 		n++
 	}
 	last := w.tok(n - 1)
+	if as, ok := catalogTypes[last.str]; ok && (len(parts) == 1 || len(parts) == 2 && parts[0] == "pg_catalog") {
+		w.put(n, as)
+		return
+	}
 	if len(parts) == 2 && parts[0] == "pg_catalog" && moduleType(last) {
 		w.drop(2)
 		if last.kind == tokQuoted && last.str != "char" {
