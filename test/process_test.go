@@ -39,7 +39,7 @@ func TestSecondProcessOnOneStoreIsRefused(t *testing.T) {
 		}
 	}
 	out, err := cmd.CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "in use by another process") {
+	if err == nil || !strings.Contains(string(out), "is another holdfast running on it?") {
 		t.Fatalf("second process: %v\n%s", err, out)
 	}
 	if got := n.Value("defaultdb", "SELECT 1"); got != "1" {
