@@ -8,8 +8,11 @@ here=$(dirname "$(realpath "$0")")
 dir=$(mktemp -d "${TMPDIR:-/tmp}/holdfast-demo-XXXXXX")
 cleanup() {
   status=$?
-  if [ -s "$dir/pid" ]; then kill "$(cat "$dir/pid")" 2>/dev/null || true; fi
-  for _ in $(seq 100); do [ -s "$dir/pid" ] && kill -0 "$(cat "$dir/pid")" 2>/dev/null || break; sleep 0.1; done
+  if [ -s "$dir/pid" ]; then
+    pid=$(cat "$dir/pid")
+    kill "$pid" 2>/dev/null || true
+    for _ in $(seq 100); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
+  fi
   if [ $status -ne 0 ]; then echo "demo failed; node output:"; tail -n 40 "$dir/node.log" || true; fi
   rm -rf "$dir"
 }
