@@ -217,9 +217,36 @@ func (n *Node) openStorage(ctx context.Context) error {
 	}
 	n.store = store
 	n.onStop("keyspace", func(context.Context) error { return store.Close() })
+	if err := awaitClock(ctx, clock); err != nil {
+		return err
+	}
 	n.db = kv.NewDB(kv.Config{Sender: kv.NewRouter(store, store), Clock: clock, Log: n.log})
 	n.gc.db.Store(n.db)
 	return nil
+}
+
+// maxClockWait bounds how long a start waits for the machine's time. A clock that
+// was set back by more is not waited for: timestamps then differ only in their
+// logical part until it has caught up.
+const maxClockWait = 2 * time.Second
+
+// awaitClock returns when the machine's time has passed the timestamps that a
+// former process of this store may have used. After a crash they reach about a
+// second ahead; without the wait, everything would seem to happen at one instant
+// until then.
+func awaitClock(ctx context.Context, clock *hlc.Clock) error {
+	ahead := time.Duration(clock.Now().WallTime - clock.PhysicalNow())
+	if ahead <= 0 || ahead > maxClockWait {
+		return nil
+	}
+	t := time.NewTimer(ahead)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
 }
 
 // newClusterID returns a random UUID.

@@ -116,6 +116,7 @@ func (o *oracle) incremental() {
 
 func (o *oracle) layer(c *chain, into string) {
 	o.t.Helper()
+	time.Sleep(11 * time.Millisecond) // A layer's directory is named by the hundredth of a second of its end.
 	end := o.now()
 	stmt := fmt.Sprintf("BACKUP DATABASE d %s AS OF SYSTEM TIME '%s'", into, end.ts)
 	if c.history {
