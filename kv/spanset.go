@@ -61,6 +61,18 @@ func (s *spanSet) isWide(key, end keys.Key) bool {
 	return s.wide[i].ContainsSpan(keys.Span{Key: key, EndKey: end})
 }
 
+// overlaps says whether something of what was recorded may lie in span.
+func (s *spanSet) overlaps(span keys.Span) bool {
+	for _, list := range [][]keys.Span{s.spans, s.wide} {
+		for _, have := range list {
+			if have.Overlaps(span) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func (s *spanSet) copy(k keys.Key) keys.Key {
 	if len(k) == 0 {
 		return nil

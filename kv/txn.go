@@ -199,6 +199,14 @@ func (t *Txn) HasReads() bool {
 	return !t.reads.empty()
 }
 
+// HasTouched says whether the transaction may have read, written or locked
+// something in span.
+func (t *Txn) HasTouched(span keys.Span) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.reads.overlaps(span) || t.locks.overlaps(span)
+}
+
 // Get reads key. A missing key gives a nil Value.
 func (t *Txn) Get(ctx context.Context, key keys.Key) (KeyValue, error) {
 	return t.GetWith(ctx, key, GetOptions{})

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"slices"
 
-	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/keys"
 	"github.com/holdfastdb/holdfast/internal/pgerr"
 	"github.com/holdfastdb/holdfast/internal/systables"
@@ -57,55 +56,20 @@ type ingestChunk struct {
 var errCannotIngest = errors.New("the indexes already hold something")
 
 // newIngester returns an ingester for the table of w, or nil if its rows must be
-// written in the transaction: others know an index, or a savepoint could take the
-// rows back.
-func (p *planner) newIngester(ctx context.Context, w *rowWriter) (*ingester, error) {
-	if len(p.s.tx.savepoints) > 0 || !p.cat.HasChanges() || p.txn.IsFixed() || !slices.Contains(p.cat.ChangedIDs(), w.desc.ID()) {
-		return nil, nil
+// written in the transaction: others know an index, the transaction has seen it
+// without these rows, or a savepoint could take them back.
+func (p *planner) newIngester(w *rowWriter) *ingester {
+	if len(p.s.tx.savepoints) > 0 {
+		return nil
 	}
-	before := p.txn.ReadTimestamp().Prev() // below the transaction's own writes
-	published, err := p.srv.publishedIndexes(ctx, w.desc.ID(), before)
-	if err != nil {
-		return nil, err
-	}
-	if published[w.desc.PrimaryIndex().ID] {
-		return nil, nil
-	}
-	for _, x := range w.deletable {
-		if published[x.ID] {
-			return nil, nil
+	id := w.desc.ID()
+	isNew := p.newInTxn(id)
+	for _, x := range append([]*catalog.Index{w.desc.PrimaryIndex()}, w.deletable...) {
+		if !isNew && !p.s.tx.freshIndexes[id][x.ID] || p.txn.HasTouched(x.Span()) {
+			return nil
 		}
 	}
-	return &ingester{w: w, newTable: published == nil, chunks: map[uint32]*ingestChunk{}, begun: map[uint32]bool{}}, nil
-}
-
-// publishedIndexes are the indexes of a table that its descriptor names as of ts;
-// nil if the table does not exist then.
-func (s *Server) publishedIndexes(ctx context.Context, id catalog.ID, ts hlc.Timestamp) (map[uint32]bool, error) {
-	key, err := systables.Descriptor.Key(int64(id))
-	if err != nil {
-		return nil, err
-	}
-	res, err := s.db.GetAt(ctx, key, ts)
-	if err != nil || len(res.Value) == 0 {
-		return nil, err
-	}
-	_, b, err := catalog.DecodeDescriptorValue(key, res.Value)
-	if err != nil {
-		return nil, err
-	}
-	d, err := catalog.UnmarshalAt(b, res.Timestamp)
-	if err != nil {
-		return nil, err
-	}
-	ids := map[uint32]bool{}
-	if t, ok := d.(*catalog.Table); ok {
-		ids[t.PrimaryIndex().ID] = true
-		for _, x := range t.DeletableIndexes() {
-			ids[x.ID] = true
-		}
-	}
-	return ids, nil
+	return &ingester{w: w, newTable: isNew, chunks: map[uint32]*ingestChunk{}, begun: map[uint32]bool{}}
 }
 
 // add takes pairs of one index.
@@ -248,8 +212,12 @@ func (in *ingester) clearOnRollback() {
 	tx := &in.w.p.s.tx
 	tx.afterRollback = append(tx.afterRollback, func(ctx context.Context) {
 		// A commit whose outcome is not known may have happened.
-		published, err := srv.publishedIndexes(ctx, desc.ID(), srv.clock.Now())
-		if err == nil && published == nil {
+		key, err := systables.Descriptor.Key(int64(desc.ID()))
+		var stored kv.KeyValue
+		if err == nil {
+			stored, err = srv.db.Get(ctx, key)
+		}
+		if err == nil && len(stored.Value) == 0 {
 			err = srv.db.ClearRange(ctx, desc.Span())
 		}
 		if err != nil {

@@ -473,6 +473,7 @@ func (p *planner) truncateTable(ctx context.Context, id catalog.ID, restartIdent
 		old = append(old, x.Id)
 		x.Id = pb.NextIndexId
 		pb.NextIndexId++
+		p.s.tx.noteFreshIndex(pb.Id, x.Id)
 		// What an attempt that failed may have left under the new id.
 		if err := p.clearUnpublished(ctx, pb.Id, x.Id); err != nil {
 			return err

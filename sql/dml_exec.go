@@ -579,9 +579,7 @@ func (o *mutationOpr) Open(ctx context.Context) error {
 		return err
 	}
 	if o.node.bulk {
-		if o.w.ingest, err = o.p.newIngester(ctx, o.w); err != nil {
-			return err
-		}
+		o.w.ingest = o.p.newIngester(o.w)
 	}
 	n := len(o.w.cols)
 	o.oldRow, o.newRow = make(tree.Datums, n), make(tree.Datums, n)

@@ -70,6 +70,8 @@ type txnState struct {
 type schemaTxn struct {
 	// created are the relations it made: nobody else can see or lock them.
 	created map[catalog.ID]bool
+	// freshIndexes are the indexes that it gave to tables by TRUNCATE.
+	freshIndexes map[catalog.ID]map[uint32]bool
 	// locked are the relations it keeps to itself.
 	locked map[catalog.ID]bool
 	// rolesChanged says that the node's cache of memberships does not hold here.
@@ -78,6 +80,17 @@ type schemaTxn struct {
 	schemaSeq int
 	// unsynced is a sequence that it took numbers from.
 	unsynced catalog.ID
+}
+
+// noteFreshIndex says that nobody else knows an index of a table.
+func (t *schemaTxn) noteFreshIndex(table catalog.ID, index uint32) {
+	if t.freshIndexes == nil {
+		t.freshIndexes = map[catalog.ID]map[uint32]bool{}
+	}
+	if t.freshIndexes[table] == nil {
+		t.freshIndexes[table] = map[uint32]bool{}
+	}
+	t.freshIndexes[table][index] = true
 }
 
 type savepoint struct {
