@@ -84,6 +84,12 @@ func (r *restoreResumer) restoreSystemTables(ctx context.Context, job *jobs.Job,
 	if err := r.raiseRoleIDs(ctx); err != nil {
 		return err
 	}
+	if fn := r.s.cfg.SystemTablesRestored; fn != nil {
+		if err := fn(ctx); err != nil {
+			// The rows are there; what was cached of the old ones ages out.
+			r.log.WarnContext(ctx, "reading restored system tables", "err", err)
+		}
+	}
 	r.log.InfoContext(ctx, "system tables restored", "tables", len(systemTableOrder))
 	return job.CheckPausepoint("restore.after_cleanup_temp_system_tables")
 }

@@ -40,6 +40,10 @@ type Config struct {
 	// Service.Connect.
 	Catalog *catalog.Cache
 
+	// SystemTablesRestored tells the node that system tables have new contents,
+	// so that it reads settings and roles again; may be nil.
+	SystemTablesRestored func(ctx context.Context) error
+
 	Workers int // concurrent pieces of a job on this node
 
 	Testing Testing

@@ -27,7 +27,8 @@ func (n *Node) newBackups(set *settings.Registry, metrics prometheus.Registerer)
 	return backupccl.NewService(backupccl.Config{
 		DB: n.db, Stores: extstore.NewFactory(ext), Settings: backupccl.RegisterSettings(set),
 		ClusterID: n.ident.ClusterID, NodeID: id, Locality: n.cfg.Locality.String(), Version: n.cfg.Version, Logger: n.log,
-		CreateStatements: sql.CreateStatements,
+		CreateStatements:     sql.CreateStatements,
+		SystemTablesRestored: func(ctx context.Context) error { return n.sql.SystemTablesRestored(ctx) },
 	})
 }
 

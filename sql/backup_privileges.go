@@ -22,3 +22,10 @@ func (p *planner) hasBackupPrivilege(ctx context.Context, d catalog.Descriptor, 
 	priv, ok := catalog.PrivilegeByName(privilege)
 	return ok && catalog.HasPrivilege(d.Privileges(), roles, priv), nil
 }
+
+// SystemTablesRestored forgets what the node remembers of system tables, which a
+// restore has replaced.
+func (s *Server) SystemTablesRestored(ctx context.Context) error {
+	s.roles.clear()
+	return s.LoadSettings(ctx)
+}
