@@ -46,7 +46,7 @@ type mutationNode struct {
 	// top: it is the statement itself, not part of a WITH.
 	top      bool
 	conflict *conflictPlan
-	// bulk: COPY, whose rows may be ingested.
+	// bulk: COPY and INSERT … SELECT, whose rows may be ingested.
 	bulk bool
 	// all: DELETE of all rows of a table that nothing depends on.
 	all bool
@@ -269,11 +269,17 @@ func (b *binder) insert(t *tree.Insert, s *scope, over overriding) (*query, erro
 			return nil, err
 		}
 	}
+	m.bulk = t.OnConflict == nil && t.Rows != nil && t.Rows.Select != nil && !isValuesClause(t.Rows.Select)
 	q, err := b.returning(m, t.Returning, rowScope(s, ref, alias, m.outRow))
 	if err != nil {
 		return nil, err
 	}
 	return b.withEffects(q, defs), nil
+}
+
+func isValuesClause(s tree.SelectStatement) bool {
+	_, ok := s.(*tree.ValuesClause)
+	return ok
 }
 
 // insertSource binds the VALUES or query of an INSERT.
