@@ -94,16 +94,13 @@ type explainer struct {
 func (e *explainer) line(depth int, format string, args ...any) {
 	s := fmt.Sprintf(format, args...)
 	if depth > 0 {
-		s = strings.Repeat("  ", depth-1) + "->  " + s
+		s = strings.Repeat(" ", 2+(depth-1)*6) + "->  " + s
 	}
 	e.lines = append(e.lines, s)
 }
 
 func (e *explainer) detail(depth int, format string, args ...any) {
-	pad := 2
-	if depth > 0 {
-		pad = (depth-1)*2 + 6
-	}
+	pad := 2 + depth*6
 	e.lines = append(e.lines, strings.Repeat(" ", pad)+fmt.Sprintf(format, args...))
 }
 

@@ -256,7 +256,7 @@ func (o *optimizer) pathOrder(s *scanNode, a *accessPath) providedOrder {
 			po.fixed.add(id)
 		}
 	}
-	full := a.index.FullKeyColumns()
+	full := keyColumns(a.index)
 	for i := len(a.points); i < len(full); i++ {
 		c := full[i]
 		id, ok := s.tab.colOf(c)
@@ -270,7 +270,6 @@ func (o *optimizer) pathOrder(s *scanNode, a *accessPath) providedOrder {
 		if !c.Nullable || (first && a.rng != nil) {
 			// No NULLs: any place is right.
 			po.cols = append(po.cols, orderCol{id: id, desc: desc, nullsFirst: desc})
-			po.noNulls(id)
 			continue
 		}
 		if first && a.flipNulls {
@@ -281,12 +280,19 @@ func (o *optimizer) pathOrder(s *scanNode, a *accessPath) providedOrder {
 	return po
 }
 
-func (p *providedOrder) noNulls(colID) {}
-
 // keyDesc says whether key column i of an index is descending. Suffix columns
 // ascend.
 func keyDesc(x *catalog.Index, i int) bool {
 	return i < len(x.KeyDirections) && x.KeyDirections[i] == catalogpb.Direction_DESC
+}
+
+// keyColumns are the columns by which the entries of an index are ordered. In a
+// unique index the primary key stands in the value.
+func keyColumns(x *catalog.Index) []*catalog.Column {
+	if x.Unique && !x.PrimaryEncoding() {
+		return x.KeyColumns
+	}
+	return x.FullKeyColumns()
 }
 
 // choosePath compares all indexes of a scan's table.
@@ -334,7 +340,7 @@ func (o *optimizer) pathFor(s *scanNode, x *catalog.Index, want ordering, limit 
 	consumed := map[tree.TypedExpr]bool{}
 	n := o.tableRows(s)
 	rows := n
-	full := x.FullKeyColumns()
+	full := keyColumns(x)
 	for _, k := range full {
 		id, ok := s.tab.colOf(k)
 		if !ok {
@@ -430,7 +436,8 @@ func (o *optimizer) pathFor(s *scanNode, x *catalog.Index, want ordering, limit 
 	if s.lock.on && !x.Primary {
 		cost += read * 4
 	}
-	if len(a.points) == 0 && a.rng == nil && !x.Primary && !a.covering {
+	forced := s.hint != nil && s.hint.Index != ""
+	if len(a.points) == 0 && a.rng == nil && !x.Primary && !a.covering && !forced {
 		if !sorted || len(want) == 0 {
 			return nil, 0
 		}

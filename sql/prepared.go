@@ -56,7 +56,11 @@ func (po *Portal) Columns() []ResultColumn { return po.Prep.Columns }
 func (s *Session) Prepare(ctx context.Context, name string, stmt parser.Statement, params []oid.Oid) (*Prepared, error) {
 	ctx, done := s.beginStatement(ctx, stmt.SQL)
 	defer done()
-	prep, err := s.prepare(ctx, name, stmt, params)
+	var prep *Prepared
+	_, err := s.guarded(ctx, func() (_ bool, err error) {
+		prep, err = s.prepare(ctx, name, stmt, params)
+		return false, err
+	})
 	if err != nil {
 		return nil, s.failBatch(mapError(ctx, err))
 	}
@@ -319,7 +323,11 @@ func (s *Session) closePortals(context.Context) {
 // binary as formats says (none: text, one: for all), and keeps the result as a
 // portal.
 func (s *Session) Bind(ctx context.Context, name string, prep *Prepared, args [][]byte, formats, resultFormats []int16) (*Portal, error) {
-	po, err := s.bindPortal(ctx, name, prep, args, formats, resultFormats)
+	var po *Portal
+	_, err := s.guarded(ctx, func() (_ bool, err error) {
+		po, err = s.bindPortal(ctx, name, prep, args, formats, resultFormats)
+		return false, err
+	})
 	if err != nil {
 		return nil, s.failBatch(mapError(ctx, err))
 	}

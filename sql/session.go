@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -209,11 +210,25 @@ func (s *Session) exec(ctx context.Context, ea execArgs) (suspended bool, _ erro
 	ctx, done := s.beginStatement(ctx, ea.stmt.SQL)
 	defer done()
 
-	suspended, err := s.execInTxn(ctx, ea, auto)
+	suspended, err := s.guarded(ctx, func() (bool, error) { return s.execInTxn(ctx, ea, auto) })
 	if err != nil {
 		err = s.failBatch(mapError(ctx, err))
 	}
 	return suspended, err
+}
+
+// guarded turns a panic into an error of the statement. The packages of the
+// parser panic where they meet what they think impossible; one statement must
+// not take down the sessions of others.
+func (s *Session) guarded(ctx context.Context, fn func() (bool, error)) (suspended bool, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			s.srv.log.ErrorContext(ctx, "a statement panicked", "panic", r, "stack", string(debug.Stack()))
+			s.free = nil // It may be in any state.
+			suspended, err = false, pgerr.Newf(pgerr.Internal, "internal error: %v", r)
+		}
+	}()
+	return fn()
 }
 
 // beginStatement makes the statement visible to CancelQuery and SHOW QUERIES,

@@ -50,7 +50,10 @@ func RangeSpan(x *catalog.Index, prefix tree.Datums, lo, hi *Bound) (sp keys.Spa
 	if err != nil {
 		return sp, false, err
 	}
-	dir := x.KeyDirections[len(prefix)]
+	dir := Asc // of the columns that complete the key
+	if len(prefix) < len(x.KeyDirections) {
+		dir = x.KeyDirections[len(prefix)]
+	}
 	encode := func(d tree.Datum) (keys.Key, error) {
 		return EncodeKeyDatum(append(make([]byte, 0, len(base)+16), base...), d, dir)
 	}
