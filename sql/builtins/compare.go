@@ -5,8 +5,11 @@ import (
 	"cmp"
 	"math"
 	"strings"
+	"time"
 
 	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
+	"github.com/auxten/postgresql-parser/pkg/sql/types"
+	"github.com/auxten/postgresql-parser/pkg/util/timeutil/pgdate"
 	"github.com/cockroachdb/apd"
 )
 
@@ -44,13 +47,18 @@ func Compare(ctx *tree.EvalContext, a, b tree.Datum) int {
 		case *tree.DFloat:
 			return CompareFloat(decimalToFloat(&l.Decimal), float64(*r))
 		}
-	case *tree.DTimestamp:
-		if r, ok := b.(*tree.DTimestamp); ok {
-			return l.Time.Compare(r.Time)
+	case *tree.DTimestamp, *tree.DTimestampTZ, *tree.DDate:
+		if ld, ok := l.(*tree.DDate); ok {
+			if rd, ok := b.(*tree.DDate); ok {
+				return cmp.Compare(ld.PGEpochDays(), rd.PGEpochDays())
+			}
 		}
-	case *tree.DTimestampTZ:
-		if r, ok := b.(*tree.DTimestampTZ); ok {
-			return l.Time.Compare(r.Time)
+		_, lz := a.(*tree.DTimestampTZ)
+		_, rz := b.(*tree.DTimestampTZ)
+		lt, lok := instant(ctx, a, lz || rz)
+		rt, rok := instant(ctx, b, lz || rz)
+		if lok && rok {
+			return lt.Compare(rt)
 		}
 	case *tree.DInterval:
 		if r, ok := b.(*tree.DInterval); ok {
@@ -86,7 +94,60 @@ func Compare(ctx *tree.EvalContext, a, b tree.Datum) int {
 	if f, ok := b.(*tree.DFloat); ok && math.IsNaN(float64(*f)) {
 		return -1 // The parser's own order has NaN first.
 	}
+	if lf, rf := a.ResolvedType().Family(), b.ResolvedType().Family(); lf != rf && !comparableFamilies(lf, rf) {
+		// Type checking keeps such pairs away; the parser would panic.
+		return cmp.Compare(lf, rf)
+	}
 	return a.Compare(ctx, b)
+}
+
+// comparableFamilies lists the mixed pairs that the parser's datums compare.
+func comparableFamilies(a, b types.Family) bool {
+	in := func(f types.Family, set ...types.Family) bool {
+		for _, s := range set {
+			if f == s {
+				return true
+			}
+		}
+		return false
+	}
+	for _, set := range [][]types.Family{
+		{types.IntFamily, types.FloatFamily, types.DecimalFamily},
+		{types.DateFamily, types.TimestampFamily, types.TimestampTZFamily},
+		{types.TimeFamily, types.TimeTZFamily},
+	} {
+		if in(a, set...) && in(b, set...) {
+			return true
+		}
+	}
+	return false
+}
+
+// instant is the time of a date or timestamp; those without zone are read in the
+// session's if zoned is set.
+func instant(ctx *tree.EvalContext, d tree.Datum, zoned bool) (time.Time, bool) {
+	local := func(t time.Time) time.Time {
+		if zoned && ctx != nil {
+			return inZone(t, ctx.GetLocation())
+		}
+		return t
+	}
+	switch v := d.(type) {
+	case *tree.DTimestamp:
+		return local(v.Time.UTC()), true
+	case *tree.DTimestampTZ:
+		return v.Time, true
+	case *tree.DDate:
+		switch {
+		case v.IsFinite():
+			t, err := v.ToTime()
+			return local(t), err == nil
+		case v.PGEpochDays() > 0:
+			return pgdate.TimeInfinity, true
+		}
+		return pgdate.TimeNegativeInfinity, true
+	}
+	return time.Time{}, false
 }
 
 func compareDatums(ctx *tree.EvalContext, l, r tree.Datums) int {

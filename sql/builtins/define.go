@@ -5,6 +5,8 @@ import (
 
 	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
 	"github.com/auxten/postgresql-parser/pkg/sql/types"
+
+	"github.com/holdfastdb/holdfast/internal/pgerr"
 )
 
 // fn is the body of a scalar function over evaluated arguments, none of them
@@ -82,6 +84,9 @@ func (d definitions) aggregate(name string, args tree.TypeList, ret tree.ReturnT
 	def.props.NullableArgs = true
 	def.overloads = append(def.overloads, tree.Overload{
 		Types: args, ReturnType: ret,
+		Fn: func(*tree.EvalContext, tree.Datums) (tree.Datum, error) {
+			return nil, pgerr.Newf(pgerr.GroupingError, "aggregate function %s is not allowed here", name)
+		},
 		AggregateFunc: func(t []*types.T, ctx *tree.EvalContext, _ tree.Datums) tree.AggregateFunc { return newFn(t, ctx) },
 	})
 	def.gens = append(def.gens, nil)
@@ -91,7 +96,12 @@ func (d definitions) window(name string, args tree.TypeList, ret tree.ReturnType
 	def := d.get(name)
 	def.props.Class = tree.WindowClass
 	def.props.NullableArgs = true
-	def.overloads = append(def.overloads, tree.Overload{Types: args, ReturnType: ret})
+	def.overloads = append(def.overloads, tree.Overload{
+		Types: args, ReturnType: ret,
+		Fn: func(*tree.EvalContext, tree.Datums) (tree.Datum, error) {
+			return nil, pgerr.Newf("42P20", "window function %s is not allowed here", name)
+		},
+	})
 	def.gens = append(def.gens, nil)
 }
 

@@ -250,6 +250,7 @@ func registerCompare() {
 		for _, o := range tree.CmpOps[op] {
 			c := o.(*tree.CmpOp)
 			if c.LeftType.Family() == types.TupleFamily {
+				c.Fn = compareRows(op)
 				continue
 			}
 			c.Fn = compareFn(op, c.LeftType, c.RightType)
@@ -277,6 +278,36 @@ func registerCompare() {
 			}
 			return tree.MakeDBool(Compare(ctx, l, r) == 0), nil
 		}
+	}
+}
+
+// compareRows compares row by row of the SQL standard: = is unknown if only NULLs
+// keep it from being decided, < is decided by the first columns that differ.
+func compareRows(op tree.ComparisonOperator) binFn {
+	return func(ctx *tree.EvalContext, l, r tree.Datum) (tree.Datum, error) {
+		lt, lok := l.(*tree.DTuple)
+		rt, rok := r.(*tree.DTuple)
+		if !lok || !rok || len(lt.D) != len(rt.D) {
+			return tree.DNull, nil
+		}
+		sawNull := false
+		for i, a := range lt.D {
+			b := rt.D[i]
+			if a == tree.DNull || b == tree.DNull {
+				if op != tree.EQ {
+					return tree.DNull, nil
+				}
+				sawNull = true
+				continue
+			}
+			if c := Compare(ctx, a, b); c != 0 {
+				return tree.MakeDBool(op != tree.EQ && c < 0), nil
+			}
+		}
+		if sawNull {
+			return tree.DNull, nil
+		}
+		return tree.MakeDBool(op != tree.LT), nil
 	}
 }
 

@@ -96,7 +96,9 @@ func (c *checker) call(e *tree.FuncExpr, desired *types.T) (tree.TypedExpr, erro
 			}
 		}
 		if def.Name != "unnest" { // Its arrays have nothing to do with each other.
-			unifyPolymorphic(params, typed)
+			if !unifyPolymorphic(params, typed) {
+				return nil, noFunction(def.Name, known)
+			}
 		}
 	}
 	typ := ov.ReturnType(typed)
@@ -253,7 +255,7 @@ func polymorphic(p *types.T, params, known []*types.T) *types.T {
 
 // unifyPolymorphic brings the elements of an (anyarray, anyelement) call to the
 // array's type, as in array_append(bigint[], 1).
-func unifyPolymorphic(params []*types.T, args tree.TypedExprs) {
+func unifyPolymorphic(params []*types.T, args tree.TypedExprs) bool {
 	var elem *types.T
 	hasElem := false
 	for i, p := range params {
@@ -261,7 +263,11 @@ func unifyPolymorphic(params []*types.T, args tree.TypedExprs) {
 		case p.Family() == types.ArrayFamily && p.IsAmbiguous() && args[i].ResolvedType().Family() == types.ArrayFamily:
 			if elem == nil {
 				elem = args[i].ResolvedType().ArrayContents()
-			} else if t, ok := CommonType(elem, args[i].ResolvedType().ArrayContents()); ok {
+			} else {
+				t, ok := CommonType(elem, args[i].ResolvedType().ArrayContents())
+				if !ok {
+					return false
+				}
 				elem = t
 			}
 		case p.Family() == types.AnyFamily:
@@ -269,7 +275,7 @@ func unifyPolymorphic(params []*types.T, args tree.TypedExprs) {
 		}
 	}
 	if elem == nil {
-		return
+		return true
 	}
 	if hasElem {
 		for i, p := range params {
@@ -278,7 +284,7 @@ func unifyPolymorphic(params []*types.T, args tree.TypedExprs) {
 			}
 			t, ok := CommonType(elem, args[i].ResolvedType())
 			if !ok {
-				return
+				return false
 			}
 			elem = t
 		}
@@ -294,6 +300,7 @@ func unifyPolymorphic(params []*types.T, args tree.TypedExprs) {
 			args[i] = castTo(args[i], elem)
 		}
 	}
+	return true
 }
 
 // usage enforces what the statement allows at this place, and notes what was seen.

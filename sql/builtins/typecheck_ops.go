@@ -283,7 +283,7 @@ func (c *checker) comparison(e *tree.ComparisonExpr) (tree.TypedExpr, error) {
 		if err != nil {
 			return nil, err
 		}
-		return tree.NewTypedComparisonExpr(e.Operator, l, r), nil
+		return c.compareTyped(e.Operator, l, r)
 	}
 	switch e.Operator {
 	case tree.Like, tree.NotLike, tree.ILike, tree.NotILike, tree.SimilarTo, tree.NotSimilarTo,
