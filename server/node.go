@@ -14,7 +14,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
@@ -189,7 +188,7 @@ func (n *Node) openStorage(ctx context.Context) error {
 	cfg := storage.DefaultConfig(n.cfg.Store.Path)
 	cfg.CacheBytes, cfg.Logger = n.cfg.CacheBytes, n.log
 	if n.cfg.Store.InMemory {
-		cfg.Dir, cfg.FS, cfg.ReserveBytes = "/mem", vfs.NewMem(), 0
+		cfg.Dir, cfg.FS, cfg.ReserveBytes = "/mem", storage.NewMemFS(), 0
 	}
 	engine, err := storage.Open(cfg)
 	if err != nil {
