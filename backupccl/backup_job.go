@@ -129,7 +129,7 @@ func (r *backupResumer) resolve(
 	spans := targets.spans()
 	if d.RevisionHistory {
 		if prev == nil {
-			from, err := r.revisionStart(ctx, spans)
+			from, err := r.s.revisionStart(ctx, spans)
 			if err != nil {
 				return err
 			}
@@ -206,8 +206,9 @@ func protectFrom(d *backuppb.BackupDetails) hlc.Timestamp {
 	if start := manifest.Time(d.StartTime); !start.IsEmpty() {
 		return start
 	}
-	if from := manifest.Time(d.RevisionStartTime); d.RevisionHistory && !from.IsEmpty() {
-		return from
+	if d.RevisionHistory {
+		// All history that is still there, even if nothing was collected yet.
+		return hlc.Later(manifest.Time(d.RevisionStartTime), hlc.Timestamp{WallTime: 1})
 	}
 	return manifest.Time(d.EndTime)
 }
@@ -235,13 +236,13 @@ func protectTarget(d *backuppb.BackupDetails, t *backupTargets) protectedts.Targ
 
 // revisionStart returns from when on all revisions of spans and of descriptors
 // are still there.
-func (r *backupResumer) revisionStart(ctx context.Context, spans []keys.Span) (hlc.Timestamp, error) {
-	from, err := r.s.cfg.DB.GCThreshold(ctx, systables.Descriptor.Span())
+func (s *Service) revisionStart(ctx context.Context, spans []keys.Span) (hlc.Timestamp, error) {
+	from, err := s.cfg.DB.GCThreshold(ctx, systables.Descriptor.Span())
 	if err != nil {
 		return hlc.Timestamp{}, err
 	}
 	for _, sp := range spans {
-		t, err := r.s.cfg.DB.GCThreshold(ctx, sp)
+		t, err := s.cfg.DB.GCThreshold(ctx, sp)
 		if err != nil {
 			return hlc.Timestamp{}, err
 		}
@@ -390,6 +391,15 @@ func (b *backupRun) finish(ctx context.Context, root extstore.Store) error {
 	}
 	if d.RevisionHistory {
 		h.MvccFilter = backuppb.Manifest_ALL
+		if manifest.Time(d.StartTime).IsEmpty() {
+			// A collection that was under way when the record came may have raised
+			// the threshold since. What it is now was safe during all of the export.
+			from, err := b.s.revisionStart(ctx, manifest.Spans(d.Spans))
+			if err != nil {
+				return err
+			}
+			h.RevisionStartTime = manifest.TimePB(hlc.Later(from, manifest.Time(d.RevisionStartTime)))
+		}
 	}
 	if d.Targets.Cluster {
 		h.DescriptorCoverage = backuppb.Manifest_ALL_DESCRIPTORS

@@ -43,6 +43,9 @@ func (s *Service) runBackup(ctx context.Context, sess *Session, n *parser.Backup
 		if proto.Unmarshal(progress, p) != nil || p.Counts == nil {
 			return 0, 0, 0
 		}
+		for _, n := range p.Notices {
+			sess.Notice(pgerr.Notice("%s", n))
+		}
 		return p.Counts.Rows, p.Counts.IndexEntries, p.Counts.DataSize
 	}, row)
 }

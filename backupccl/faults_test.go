@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -588,4 +589,42 @@ type noDelete struct{ extstore.Store }
 
 func (noDelete) Delete(context.Context, string) error {
 	return extstore.Permanent(errors.New("object is locked"))
+}
+
+// TestDiskFull: a destination without room fails a backup with its SQLSTATE and
+// leaves nothing that looks like one.
+func TestDiskFull(t *testing.T) {
+	n, _ := sampleNode(t, nodeOptions{testing: Testing{PageBytes: 3000}})
+	n.places.wrap = func(s extstore.Store) extstore.Store {
+		f := fault.New(s, func(op fault.Op) fault.Action {
+			if op.Kind == "put" && strings.Contains(op.Name, "/data/") {
+				return fault.Refuse
+			}
+			return fault.Pass
+		})
+		f.Err = pgerr.Newf(pgerr.DiskFull, "writing: %w", syscall.ENOSPC)
+		return f
+	}
+	_, err := n.run(backupInto(databases("d")))
+	if pgerr.GetCode(err) != pgerr.DiskFull || !strings.HasPrefix(err.Error(), "failed to run backup: ") {
+		t.Errorf("got %s %v", pgerr.GetCode(err), err)
+	}
+	if out := n.mustRun(&parser.ShowBackups{In: uris(place)}); len(out) != 0 {
+		t.Errorf("SHOW BACKUPS lists %q", out)
+	}
+	n.places.wrap = nil
+	n.mustRun(backupInto(databases("d")))
+}
+
+// TestNotice tells who takes a second full that it is one.
+func TestNotice(t *testing.T) {
+	n, _ := sampleNode(t, nodeOptions{})
+	n.mustRun(backupInto(databases("d")))
+	if len(n.notices) != 0 {
+		t.Errorf("first full: %v", n.notices)
+	}
+	n.mustRun(backupInto(databases("d")))
+	if len(n.notices) != 1 || n.notices[0].Message != "a new full backup was taken; use INTO LATEST IN to append" {
+		t.Errorf("second full: %v", n.notices)
+	}
 }
