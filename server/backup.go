@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 
-	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/holdfastdb/holdfast/backupccl"
@@ -35,7 +34,7 @@ func (n *Node) newBackups(set *settings.Registry, metrics prometheus.Registerer)
 // backupHook lets statements about backups leave package sql.
 type backupHook struct{ *backupccl.Service }
 
-func (h backupHook) Columns(stmt tree.Statement) ([]sql.ResultColumn, bool) {
+func (h backupHook) Columns(stmt sql.BackupStatement) ([]sql.ResultColumn, bool) {
 	cols, ok := h.Service.Columns(stmt)
 	out := make([]sql.ResultColumn, len(cols))
 	for i, c := range cols {
@@ -45,7 +44,7 @@ func (h backupHook) Columns(stmt tree.Statement) ([]sql.ResultColumn, bool) {
 }
 
 func (h backupHook) Run(
-	ctx context.Context, env sql.BackupEnv, stmt tree.Statement, row func(context.Context, tree.Datums) error,
+	ctx context.Context, env sql.BackupEnv, stmt sql.BackupStatement, row func(context.Context, sql.BackupRow) error,
 ) error {
 	return h.Service.Run(ctx, &backupccl.Session{
 		User: env.User, Database: env.Database, SearchPath: env.SearchPath, Txn: env.Txn, ExplicitTxn: env.ExplicitTxn,

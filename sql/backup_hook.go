@@ -14,6 +14,12 @@ import (
 	"github.com/holdfastdb/holdfast/sql/parser"
 )
 
+// BackupStatement and BackupRow are what goes through a BackupHook.
+type (
+	BackupStatement = tree.Statement
+	BackupRow       = tree.Datums
+)
+
 // BackupHook runs BACKUP, RESTORE and SHOW BACKUP. Package backupccl has it;
 // server introduces the two.
 type BackupHook interface {
