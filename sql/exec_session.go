@@ -51,7 +51,11 @@ func (p *planner) sqlPrepare(ctx context.Context, t *tree.Prepare, res ResultWri
 		return err
 	}
 	prep := &Prepared{Name: name, Stmt: stmt, fromSQL: true, hints: make([]*types.T, max(stmt.NumPlaceholders, len(t.Types)))}
-	copy(prep.hints, t.Types)
+	for i, typ := range t.Types {
+		if prep.hints[i], err = p.columnType(ctx, typ); err != nil {
+			return err
+		}
+	}
 	sub := &planner{s: p.s, srv: p.srv}
 	sub.reset(ctx, stmt, res)
 	defer sub.mem.Close()
