@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/keys"
 	"github.com/holdfastdb/holdfast/internal/pgerr"
 	"github.com/holdfastdb/holdfast/jobs/jobspb"
@@ -42,8 +43,8 @@ func factsOf(table string) (map[string]int, [][]string) {
 }
 
 // decodeDesc decodes a stored descriptor.
-func (s *Server) decodeDesc(id catalog.ID, b []byte) (catalog.Descriptor, error) {
-	d, err := catalog.Unmarshal(b)
+func (s *Server) decodeDesc(id catalog.ID, b []byte, ts hlc.Timestamp) (catalog.Descriptor, error) {
+	d, err := catalog.UnmarshalAt(b, ts)
 	if err != nil {
 		return nil, pgerr.Wrapf(err, pgerr.DataCorrupted, "descriptor %d", id)
 	}

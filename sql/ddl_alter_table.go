@@ -52,10 +52,7 @@ func (p *planner) alterTable(ctx context.Context, n *tree.AlterTable) error {
 	if tbl.IsView() || tbl.IsSequence() {
 		return p.alterOther(ctx, tbl, n)
 	}
-	if err := p.lockTable(ctx, tbl.ID()); err != nil {
-		return err
-	}
-	if tbl, err = p.tableByID(ctx, tbl.ID()); err != nil {
+	if tbl, err = p.lockForChange(ctx, tbl.ID()); err != nil {
 		return err
 	}
 	n.HoistAddColumnConstraints()

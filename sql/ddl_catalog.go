@@ -171,6 +171,15 @@ func (p *planner) writeNew(ctx context.Context, pb *catalogpb.TableDescriptor) e
 	return err
 }
 
+// lockForChange locks a table and returns it as the store has it, past any cache.
+func (p *planner) lockForChange(ctx context.Context, id catalog.ID) (*catalog.Table, error) {
+	pb, err := p.mutableTable(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return p.hydrated(ctx, pb)
+}
+
 // schemaChanged forgets what was read of the catalog for virtual tables.
 func (p *planner) schemaChanged() { p.s.tx.schemaSeq++ }
 
@@ -391,14 +400,14 @@ func (p *planner) execCount(ctx context.Context, sql string, args ...tree.Datum)
 }
 
 // scanKeys reads [start, end) in the transaction, page by page.
-func (p *planner) scanKeys(ctx context.Context, start, end keys.Key, fn func(key, value []byte) error) error {
+func (p *planner) scanKeys(ctx context.Context, start, end keys.Key, fn func(pair kv.KeyValue) error) error {
 	for {
 		res, err := p.txn.Scan(ctx, start, end, kv.ScanOptions{TargetBytes: 4 << 20})
 		if err != nil {
 			return err
 		}
 		for _, pair := range res.KVs {
-			if err := fn(pair.Key, pair.Value); err != nil {
+			if err := fn(pair); err != nil {
 				return err
 			}
 		}

@@ -322,10 +322,7 @@ func (p *planner) dropIndexes(ctx context.Context, n *tree.DropIndex) error {
 		if err := p.checkOwner(ctx, tbl); err != nil {
 			return err
 		}
-		if err := p.lockTable(ctx, tbl.ID()); err != nil {
-			return err
-		}
-		if tbl, err = p.tableByID(ctx, tbl.ID()); err != nil {
+		if tbl, err = p.lockForChange(ctx, tbl.ID()); err != nil {
 			return err
 		}
 		a := &tableAlter{p: p, old: tbl, pb: tbl.Mutable(), values: map[uint32]string{}}

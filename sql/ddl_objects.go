@@ -773,10 +773,7 @@ func (p *planner) createIndex(ctx context.Context, n *tree.CreateIndex) error {
 	if err := p.checkOwnerOr(ctx, tbl, catalog.Create); err != nil {
 		return err
 	}
-	if err := p.lockTable(ctx, tbl.ID()); err != nil {
-		return err
-	}
-	if tbl, err = p.tableByID(ctx, tbl.ID()); err != nil {
+	if tbl, err = p.lockForChange(ctx, tbl.ID()); err != nil {
 		return err
 	}
 	a := &tableAlter{p: p, old: tbl, pb: tbl.Mutable(), values: map[uint32]string{}}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"sort"
 
+	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/systables"
+	"github.com/holdfastdb/holdfast/kv"
 	"github.com/holdfastdb/holdfast/sql/catalog"
 	"github.com/holdfastdb/holdfast/sql/catalog/catalogpb"
 )
@@ -53,12 +55,12 @@ func (p *planner) allDescs(ctx context.Context) (*descSet, error) {
 		tableByID: map[catalog.ID]*catalog.Table{}, typeByID: map[catalog.ID]*catalog.Type{}, enums: catalog.EnumSet{},
 		comments: map[commentKey]string{}, owners: map[string]int64{},
 	}
-	err := p.scanSystem(ctx, systables.Descriptor, func(row systables.Row) error {
+	err := p.scanSystemAt(ctx, systables.Descriptor, func(row systables.Row, ts hlc.Timestamp) error {
 		b, ok := row[1].([]byte)
 		if !ok {
 			return nil
 		}
-		d, err := p.srv.decodeDesc(catalog.ID(row[0].(int64)), b)
+		d, err := p.srv.decodeDesc(catalog.ID(row[0].(int64)), b, ts)
 		if err != nil {
 			return err
 		}
@@ -160,12 +162,17 @@ func (s *descSet) schemasIn(db *catalog.Database) []*catalog.Schema {
 
 // scanSystem reads all rows of a system table in the transaction.
 func (p *planner) scanSystem(ctx context.Context, t *systables.Table, fn func(systables.Row) error) error {
+	return p.scanSystemAt(ctx, t, func(row systables.Row, _ hlc.Timestamp) error { return fn(row) })
+}
+
+// scanSystemAt is scanSystem with the time of each row's last change.
+func (p *planner) scanSystemAt(ctx context.Context, t *systables.Table, fn func(systables.Row, hlc.Timestamp) error) error {
 	span := t.Span()
-	return p.scanKeys(ctx, span.Key, span.EndKey, func(key, value []byte) error {
-		row, err := t.Decode(key, value)
+	return p.scanKeys(ctx, span.Key, span.EndKey, func(pair kv.KeyValue) error {
+		row, err := t.Decode(pair.Key, pair.Value)
 		if err != nil {
 			return err
 		}
-		return fn(row)
+		return fn(row, pair.Timestamp)
 	})
 }

@@ -296,6 +296,7 @@ func (t *txnState) restart(ctx context.Context) error {
 	t.release(ctx)
 	t.dropCursors()
 	t.afterCommit, t.beforeCommit = nil, nil
+	t.schemaTxn = schemaTxn{}
 	t.kind, t.readOnly, t.isolation, t.started, t.asOf = kind, ro, iso, started, hlc.Timestamp{}
 	t.open()
 	if !asOf.IsEmpty() {

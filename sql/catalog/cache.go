@@ -42,8 +42,12 @@ type Cache struct {
 		watchers  int // callers in WaitForOneVersion
 		// epoch rises with every invalidation: what was read before does not enter
 		// the cache after.
-		epoch   uint64
-		changed chan struct{} // closed and replaced when uses shrink
+		epoch uint64
+		// changedAt is the commit timestamp of the last change. What a transaction
+		// with an older read timestamp reads is history, however late it reads it,
+		// and does not enter the cache.
+		changedAt hlc.Timestamp
+		changed   chan struct{} // closed and replaced when uses shrink
 	}
 }
 
@@ -89,16 +93,26 @@ func (c *Cache) clearLocked() {
 // Clear forgets all entries, as after a restore that wrote system.descriptor
 // directly.
 func (c *Cache) Clear() {
+	c.clearAt(hlc.Timestamp{WallTime: time.Now().UnixNano()})
+}
+
+func (c *Cache) clearAt(ts hlc.Timestamp) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.clearLocked()
+	c.mu.changedAt.Forward(ts)
 }
 
 // Invalidate forgets what is known of these descriptors, and all names: a commit
 // that changed them calls it.
 func (c *Cache) Invalidate(ids ...ID) {
+	c.invalidateAt(hlc.Timestamp{WallTime: time.Now().UnixNano()}, ids...)
+}
+
+func (c *Cache) invalidateAt(ts hlc.Timestamp, ids ...ID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.mu.changedAt.Forward(ts)
 	for _, id := range ids {
 		delete(c.mu.byID, id)
 		delete(c.mu.enums, id)
@@ -137,10 +151,10 @@ func (c *Cache) get(id ID, ts hlc.Timestamp) Descriptor {
 	return d
 }
 
-func (c *Cache) put(d Descriptor, epoch uint64) {
+func (c *Cache) put(d Descriptor, epoch uint64, readAt hlc.Timestamp) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.mu.epoch != epoch {
+	if c.mu.epoch != epoch || readAt.Less(c.mu.changedAt) {
 		return
 	}
 	if old := c.mu.byID[d.ID()]; old == nil || old.Version() < d.Version() {
@@ -166,10 +180,10 @@ func (c *Cache) lookup(k namespaceKey, ts hlc.Timestamp) (ID, bool) {
 	return id, true
 }
 
-func (c *Cache) putName(k namespaceKey, id ID, epoch uint64) {
+func (c *Cache) putName(k namespaceKey, id ID, epoch uint64, readAt hlc.Timestamp) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.mu.epoch == epoch {
+	if c.mu.epoch == epoch && !readAt.Less(c.mu.changedAt) {
 		c.mu.byName[k] = id
 	}
 }

@@ -132,6 +132,9 @@ func (t *fakeTxn) ReadTimestamp() hlc.Timestamp { return t.ts }
 func (t *fakeTxn) IsFixed() bool                { return t.fixed }
 func (t *fakeTxn) OnCommit(fn func())           { t.hooks = append(t.hooks, fn) }
 
+// CommitTimestamp is that of commit, which advances the clock by one.
+func (t *fakeTxn) CommitTimestamp() hlc.Timestamp { return hlc.Timestamp{WallTime: t.s.now} }
+
 func newCatalog(t *testing.T) (*store, *Cache) {
 	t.Helper()
 	s := newStore()

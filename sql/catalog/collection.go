@@ -24,6 +24,7 @@ type Txn interface {
 	ReadTimestamp() hlc.Timestamp
 	IsFixed() bool
 	OnCommit(fn func())
+	CommitTimestamp() hlc.Timestamp
 }
 
 var _ Txn = (*kv.Txn)(nil)
@@ -149,7 +150,7 @@ func (c *Collection) ByID(ctx context.Context, id ID) (Descriptor, error) {
 	}
 	set(&c.read, id, d)
 	if d != nil && !c.txn.IsFixed() {
-		c.cache.put(d, epoch)
+		c.cache.put(d, epoch, c.txn.ReadTimestamp())
 		c.noteUse(d)
 	}
 	return d, nil
@@ -243,7 +244,7 @@ func (c *Collection) LookupName(ctx context.Context, parent, schema ID, name str
 	if c.txn.IsFixed() {
 		set(&c.readName, k, id)
 	} else {
-		c.cache.putName(k, id, epoch)
+		c.cache.putName(k, id, epoch, c.txn.ReadTimestamp())
 	}
 	return id, nil
 }

@@ -5,7 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/pgerr"
+	"github.com/holdfastdb/holdfast/sql/catalog/catalogpb"
 )
 
 func TestLockExclusive(t *testing.T) {
@@ -64,5 +66,25 @@ func TestLockDeadlock(t *testing.T) {
 	first, second := <-got, <-got
 	if pgerr.GetCode(first) != "40P01" || second != nil {
 		t.Fatalf("got %v and %v; want one deadlock and one lock", first, second)
+	}
+}
+
+// A transaction that began before a change and reads after it reads history:
+// others must not get that from the cache.
+func TestCacheRefusesHistory(t *testing.T) {
+	cache, err := NewCache()
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, change, after := hlc.Timestamp{WallTime: 10}, hlc.Timestamp{WallTime: 20}, hlc.Timestamp{WallTime: 30}
+	cache.invalidateAt(change, 104)
+	old := NewSchema(&catalogpb.SchemaDescriptor{Id: 104, ParentId: 100, Name: "s", Version: 1})
+	cache.put(old, cache.epoch(), before)
+	if got := cache.get(104, after); got != nil {
+		t.Fatalf("the cache gives out version %d, which was read before the last change", got.Version())
+	}
+	cache.put(old, cache.epoch(), after)
+	if got := cache.get(104, after); got == nil {
+		t.Fatal("what was read after the last change is not cached")
 	}
 }

@@ -156,10 +156,10 @@ func (c *Collection) hook() {
 	// that was released meanwhile reads as empty: then everything goes.
 	c.txn.OnCommit(func() {
 		if len(c.own)+len(c.ownNames) == 0 {
-			cache.Clear()
+			cache.clearAt(c.txn.CommitTimestamp())
 			return
 		}
-		cache.Invalidate(c.ChangedIDs()...)
+		cache.invalidateAt(c.txn.CommitTimestamp(), c.ChangedIDs()...)
 	})
 }
 
