@@ -26,12 +26,10 @@ type binder struct {
 	uncacheable bool
 	// viewDepth counts views inside of views.
 	viewDepth int
-	// asOf is the timestamp of AS OF SYSTEM TIME in the statement, checked
-	// against that of the transaction.
-	tableRefs []*tableRef
-	// defs are all WITH queries with effects.
+	// mutating are the WITH queries that change something.
 	mutating []*cteDef
-	// inCTE bounds where data-modifying statements may stand.
+	// privilegesOff is set inside of a view: who may read it may read what it
+	// reads.
 	privilegesOff bool
 	// recursive are the WITH queries whose step is being bound.
 	recursive []*cteDef

@@ -745,7 +745,6 @@ func (b *binder) mutationSource(m *mutationNode, ref *catalog.TableRef, alias st
 	from tree.TableExprs, where *tree.Where, orderBy tree.OrderBy, limit *tree.Limit, s *scope,
 ) (*tableRef, *scope, error) {
 	tab, cols := b.addTable(ref, alias, true)
-	b.tableRefs = append(b.tableRefs, tab)
 	var in rel = &scanNode{tab: tab, hint: hint, target: true}
 	fs := s.child()
 	fs.cols = cols

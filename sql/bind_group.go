@@ -231,17 +231,11 @@ func (r *resolver) function(t *tree.FuncExpr) (bool, tree.Expr) {
 	case tree.WindowClass:
 		return r.fail(pgerr.Newf(pgerr.WrongObjectType, "window function %s requires an OVER clause", def.Name))
 	}
-	if def.Impure || def.NeedsRepeatedEvaluation {
-		// Volatile: nothing may assume two calls give the same.
-		r.b.uncacheableExpr()
-	}
 	// A copy: type checking writes into it, and the syntax tree is kept.
 	c := *t
 	c.Exprs = append(tree.Exprs(nil), t.Exprs...)
 	return true, &c
 }
-
-func (b *binder) uncacheableExpr() {}
 
 // resolveCall resolves the arguments, FILTER and ORDER BY of a call and types it.
 func (r *resolver) resolveCall(t *tree.FuncExpr, inner *resolver) (*tree.FuncExpr, tree.TypedExpr, error) {

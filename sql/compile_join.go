@@ -255,13 +255,12 @@ func (c *compiler) quantified(s *subqueryExpr, lay *layout, outer *exec.OuterRow
 	}
 	if outer != nil {
 		// The whole row is needed to set the inner plan's view of it.
-		for i, id := range lay.ids {
+		for _, id := range lay.ids {
 			if id != 0 {
 				q.rowTypes = append(q.rowTypes, c.typ(id))
 			} else {
 				q.rowTypes = append(q.rowTypes, types.Any)
 			}
-			_ = i
 		}
 	}
 	c.closers = append(c.closers, op.Close)

@@ -121,7 +121,7 @@ func (w *rowWriter) insert(ctx context.Context, row tree.Datums) error {
 			continue
 		}
 		if w.kvs, err = w.enc.EncodeIndexEntries(w.kvs[:0], x, row); err != nil {
-			return indexTooBig(err)
+			return err
 		}
 		w.add(x, w.kvs)
 	}
@@ -157,8 +157,6 @@ func (w *rowWriter) stopIngesting(ctx context.Context) error {
 	}
 	return nil
 }
-
-func indexTooBig(err error) error { return err }
 
 // indexPredicate binds the predicate of a partial index over rows laid out by
 // the ordinals of desc.AllColumns().

@@ -177,9 +177,6 @@ func (p *planner) start(ctx context.Context, pl *plan, r *running) error {
 		return err
 	}
 	r.op = op
-	if len(p.args) > 0 && false {
-		return nil
-	}
 	return op.Open(ctx)
 }
 

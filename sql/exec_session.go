@@ -276,7 +276,6 @@ func (p *planner) fetchCursor(ctx context.Context, t *parser.FetchCursor, res Re
 		return nil
 	}
 	count, step := t.Count, int64(1)
-	single := false
 	switch t.Direction {
 	case "NEXT", "":
 		count = 1
@@ -336,7 +335,7 @@ func (p *planner) fetchCursor(ctx context.Context, t *parser.FetchCursor, res Re
 			}
 			c.pos++
 		}
-		c.pos, count, single = target-1, 1, true
+		c.pos, count = target-1, 1
 	}
 	if step < 0 {
 		if err := backward(); err != nil {
@@ -370,7 +369,6 @@ func (p *planner) fetchCursor(ctx context.Context, t *parser.FetchCursor, res Re
 		}
 		n++
 	}
-	_ = single
 	verb := "FETCH"
 	if t.Move {
 		verb = "MOVE"

@@ -2,7 +2,6 @@ package sql
 
 import (
 	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
-	"github.com/auxten/postgresql-parser/pkg/sql/types"
 
 	"github.com/holdfastdb/holdfast/sql/builtins"
 )
@@ -502,12 +501,11 @@ func (o *optimizer) push(n rel, conds []tree.TypedExpr) rel {
 
 	case *groupNode:
 		gc := makeColSet(t.groupCols...)
-		inCols := t.in.cols()
 		down, keep := divide(conds, func(c tree.TypedExpr, cols colSet) bool {
 			if t.scalar || hasVolatile(c) {
 				return false
 			}
-			return localSubset(cols, gc, t.cols()) && !hasLeftover(cols, t.cols(), gc, inCols)
+			return localSubset(cols, gc, t.cols())
 		})
 		t.in = o.push(t.in, down)
 		return wrapFilter(t, keep)
@@ -586,16 +584,6 @@ func localSubset(cols, want, all colSet) bool {
 		}
 	}
 	return true
-}
-
-// hasLeftover keeps aggregates' columns from being pushed below them.
-func hasLeftover(cols, all, groups, below colSet) bool {
-	for _, c := range cols.ids() {
-		if all.has(c) && !below.has(c) {
-			return true
-		}
-	}
-	return false
 }
 
 func divide(conds []tree.TypedExpr, ok func(tree.TypedExpr, colSet) bool) (yes, no []tree.TypedExpr) {
@@ -788,7 +776,3 @@ func intDatum(e tree.TypedExpr) (int64, bool) {
 	}
 	return 0, false
 }
-
-// constType says whether e is of a type whose comparisons with t's columns can
-// use t's key order: the same family.
-func sameFamily(a, b *types.T) bool { return a.Equivalent(b) }

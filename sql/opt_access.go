@@ -104,11 +104,6 @@ func (o *optimizer) access(n rel, want ordering, limit int64) rel {
 		if m := o.minMax(t); m != nil {
 			return o.access(m, want, limit)
 		}
-		var in ordering
-		for _, c := range t.groupCols {
-			in = append(in, orderCol{id: c})
-		}
-		_ = in
 		t.in = o.access(t.in, nil, 0)
 		return t
 	case *joinNode:
@@ -374,7 +369,7 @@ func (o *optimizer) pathFor(s *scanNode, x *catalog.Index, want ordering, limit 
 	if x.Unique && len(a.points) >= len(x.KeyColumns) {
 		single := 1.0
 		unique := true
-		for i, p := range a.points[:len(x.KeyColumns)] {
+		for _, p := range a.points[:len(x.KeyColumns)] {
 			if p.array != nil {
 				single *= 10
 			} else if len(p.vals) > 1 {
@@ -383,7 +378,6 @@ func (o *optimizer) pathFor(s *scanNode, x *catalog.Index, want ordering, limit 
 			if p.null {
 				unique = false
 			}
-			_ = i
 		}
 		if unique {
 			rows = math.Min(rows, single)
