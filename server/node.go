@@ -277,6 +277,9 @@ func (n *Node) openSQL(ctx context.Context, metrics prometheus.Registerer) error
 	sqlConfig.Backup = backupHook{backups}
 	sqlConfig.Jobs, sqlConfig.Settings, sqlConfig.Insecure = n.jobs, set, n.cfg.Insecure
 	sqlConfig.SQLAddr = n.sqlAddr.String()
+	if n.cfg.ExternalIODir != externalIODisabled {
+		sqlConfig.UploadFile = n.uploadFile
+	}
 	if n.httpAddr != nil {
 		sqlConfig.HTTPAddr = n.httpAddr.String()
 	}

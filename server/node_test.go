@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -427,4 +428,36 @@ func pgCode(err error) string {
 		return pe.Code
 	}
 	return ""
+}
+
+func TestUpload(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.ExternalIODir = t.TempDir()
+	n := startNode(t, cfg)
+	ctx := context.Background()
+	c := connectNode(t, n, nil)
+	upload := func(name, data string) error {
+		_, err := c.PgConn().CopyFrom(ctx, strings.NewReader(data), `COPY crdb_internal.nodelocal_file_upload ("`+name+`") FROM STDIN`)
+		return err
+	}
+	if err := upload("dir/file.csv", "a\\b\n\x00"); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(filepath.Join(cfg.ExternalIODir, "dir", "file.csv")); err != nil || string(b) != "a\\b\n\x00" {
+		t.Errorf("%q %v", b, err)
+	}
+	if err := upload("dir/file.csv", "other"); pgCode(err) != "42C01" {
+		t.Errorf("a file that exists: %v", err)
+	}
+	if err := upload("../outside", "x"); pgCode(err) != "22023" {
+		t.Errorf("a file outside: %v", err)
+	}
+	exec1(t, c, "CREATE USER alice")
+	c = connectNode(t, n, func(c *pgx.ConnConfig) { c.User = "alice" })
+	if err := upload("alice", "x"); pgCode(err) != "42501" {
+		t.Errorf("a user who is no admin: %v", err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(cfg.ExternalIODir, "*", ".upload-*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
 }

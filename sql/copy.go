@@ -19,6 +19,9 @@ func (p *planner) execCopy(ctx context.Context, stmt tree.Statement, res ResultW
 	if !ok {
 		return false, nil
 	}
+	if c.From && isUpload(c) {
+		return true, p.copyUpload(ctx, c, res)
+	}
 	if c.From {
 		return true, p.copyFrom(ctx, c, res)
 	}

@@ -71,6 +71,9 @@ type ExternalConfig struct {
 	Settings *settings.Registry
 	// Backup runs BACKUP, RESTORE and their like; nil refuses them.
 	Backup BackupHook
+	// UploadFile keeps what a client sends as a file of this node's nodelocal
+	// storage; nil refuses uploads.
+	UploadFile func(ctx context.Context, name string, data io.Reader) error
 	// Insecure says that the server runs without TLS and passwords.
 	Insecure bool
 	// HashPassword makes what system.users stores of a password.
