@@ -80,7 +80,7 @@ func TestFormats(t *testing.T) {
 	cols := []pgconn.FieldDescription{{Name: "n", DataTypeOID: uint32(oid.T_int4)}, {Name: "text", DataTypeOID: uint32(oid.T_text)}}
 	rows := [][][]byte{{[]byte("1"), []byte("a\tb")}, {[]byte("22"), nil}, {[]byte("3"), []byte("two\nlines")}}
 	for format, want := range map[string]string{
-		"table":   " n  |  text   \n----+---------\n  1 | a    b\n 22 | NULL\n  3 | two    +\n    | lines\n(3 rows)\n",
+		"table":   " n  |  text  \n----+--------\n  1 | a    b\n 22 | NULL\n  3 | two   +\n    | lines\n(3 rows)\n",
 		"tsv":     "n\ttext\n1\t\"a\tb\"\n22\tNULL\n3\t\"two\nlines\"\n",
 		"csv":     "n,text\n1,a\tb\n22,NULL\n3,\"two\nlines\"\n",
 		"records": "-[ RECORD 1 ]\nn    | 1\ntext | a\tb\n-[ RECORD 2 ]\nn    | 22\ntext | NULL\n-[ RECORD 3 ]\nn    | 3\ntext | two\n     + lines\n",

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/bits"
 	"math/rand/v2"
 	"strings"
 	"time"
@@ -90,9 +89,8 @@ func cityRows(city string, n int) (from, to int) {
 // order of the rows, and of the form of a random UUID.
 func movrID(i, n int) string {
 	var u [16]byte
-	hi, lo := bits.Mul64(uint64(i), ^uint64(0))
-	q, _ := bits.Div64(hi, lo, uint64(n)) // i < n, so it fits
-	binary.BigEndian.PutUint64(u[:8], q)
+	// With the precision of a float64, as in the documents.
+	binary.BigEndian.PutUint64(u[:8], uint64(float64(i)/float64(n)*(1<<64)))
 	binary.BigEndian.PutUint64(u[8:], uint64(i))
 	u[6] = u[6]&0x0f | 0x40
 	u[8] = u[8]&0x3f | 0x80

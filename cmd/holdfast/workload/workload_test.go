@@ -22,9 +22,10 @@ func TestMovrFacts(t *testing.T) {
 	}{
 		{0, 50, "00000000-0000-4000-8000-000000000000"},
 		{1, 50, "051eb851-eb85-4ec0-8000-000000000001"},
-		{49, 50, "fae147ae-147a-4800-8000-000000000031"},
+		{3, 50, "0f5c28f5-c28f-4c00-8000-000000000003"},
+		{5, 50, "19999999-9999-4a00-8000-000000000005"},
 	} {
-		if got := movrID(tc.i, tc.n); got[:8] != tc.want[:8] || got[14] != '4' || tc.i < 2 && got != tc.want {
+		if got := movrID(tc.i, tc.n); got != tc.want {
 			t.Errorf("id %d of %d: %s, want %s", tc.i, tc.n, got, tc.want)
 		}
 	}
