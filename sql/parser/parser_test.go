@@ -39,6 +39,8 @@ func TestScriptsParse(t *testing.T) {
 		{"../../test/testdata/northwind/northwind.sql", 3425},
 		// What psql 15 sends for \d and its kin, from its -E output.
 		{"testdata/psql15.sql", 94},
+		// What JDBC, SQLAlchemy, Rails, Django and others ask of the catalogs.
+		{"testdata/drivers.sql", 35},
 	} {
 		t.Run(filepath.Base(tc.file), func(t *testing.T) {
 			stmts, err := Parse(readSQL(t, tc.file))

@@ -348,14 +348,18 @@ func (w *rewrites) word(t token) bool {
 			w.drop(2)
 			return true
 		}
-	case "deferrable":
-		if !w.tok(1).is("initially") || w.tok(2).is("immediate") {
-			w.drop(1)
-			return true
+	case "deferrable", "initially":
+		// Constraints are checked at the end of each statement, deferred or not: what
+		// would only hold at COMMIT is an error earlier.
+		n := 0
+		if t.str == "deferrable" {
+			n = 1
 		}
-	case "initially":
-		if w.tok(1).is("immediate") {
-			w.drop(2)
+		if w.tok(n).is("initially") && (w.tok(n+1).is("immediate") || w.tok(n+1).is("deferred")) {
+			n += 2
+		}
+		if n > 0 && w.first.kind == tokIdent && (w.first.str == "create" || w.first.str == "alter") {
+			w.drop(n)
 			return true
 		}
 	case "as":
