@@ -1,6 +1,7 @@
 package sql
 
 import (
+	"math"
 	"math/big"
 	"strconv"
 	"strings"
@@ -94,6 +95,18 @@ func asOfFunction(p *planner, fe *tree.FuncExpr, now time.Time) (hlc.Timestamp, 
 	return hlc.Timestamp{}, asOfError("only constant expressions, with_min_timestamp, with_max_staleness, or follower_read_timestamp are allowed")
 }
 
+// wallNanos returns t in nanoseconds since the Unix epoch; what is beyond the
+// reach of an int64 becomes the nearest that is not.
+func wallNanos(t time.Time) int64 {
+	switch y := t.Year(); {
+	case y >= 2262:
+		return math.MaxInt64
+	case y < 1678:
+		return math.MinInt64
+	}
+	return t.UnixNano()
+}
+
 // asOfDatum converts a value to a timestamp.
 func asOfDatum(p *planner, d tree.Datum, now time.Time) (hlc.Timestamp, error) {
 	var ts hlc.Timestamp
@@ -101,7 +114,7 @@ func asOfDatum(p *planner, d tree.Datum, now time.Time) (hlc.Timestamp, error) {
 	case *tree.DString:
 		s := strings.TrimSpace(string(*t))
 		if dt, err := tree.ParseDTimestampTZ(&p.evalCtx, s, time.Microsecond); err == nil && !looksNumeric(s) {
-			ts.WallTime = dt.Time.UnixNano()
+			ts.WallTime = wallNanos(dt.Time)
 			break
 		}
 		if looksNumeric(s) {
@@ -119,9 +132,9 @@ func asOfDatum(p *planner, d tree.Datum, now time.Time) (hlc.Timestamp, error) {
 		}
 		return asOfDatum(p, iv, now)
 	case *tree.DTimestamp:
-		ts.WallTime = t.UnixNano()
+		ts.WallTime = wallNanos(t.Time)
 	case *tree.DTimestampTZ:
-		ts.WallTime = t.UnixNano()
+		ts.WallTime = wallNanos(t.Time)
 	case *tree.DInt:
 		ts.WallTime = int64(*t)
 	case *tree.DDecimal:
@@ -133,7 +146,7 @@ func asOfDatum(p *planner, d tree.Datum, now time.Time) (hlc.Timestamp, error) {
 		if (t.Duration == duration.Duration{}) {
 			return ts, asOfError("interval value %s too small, absolute value must be >= 1µs", t)
 		}
-		ts.WallTime = duration.Add(now, t.Duration).UnixNano()
+		ts.WallTime = wallNanos(duration.Add(now, t.Duration))
 	default:
 		return ts, asOfError("expected timestamp, decimal, or interval, got %s", typeName(d.ResolvedType()))
 	}
