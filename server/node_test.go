@@ -204,7 +204,7 @@ func TestCopy(t *testing.T) {
 	n := startNode(t, testConfig(t))
 	ctx := context.Background()
 	c := connectNode(t, n, nil)
-	const rows = 40000
+	const rows = 20000
 	data := func() io.Reader {
 		r, w := io.Pipe()
 		go func() {

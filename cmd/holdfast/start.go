@@ -26,7 +26,6 @@ type startFlags struct {
 	pidFile        string
 	urlFile        string
 	logToStderr    string
-	implicitCreds  bool
 	certsDir       string
 	hostDeprecated string
 }
