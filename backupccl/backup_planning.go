@@ -12,7 +12,6 @@ import (
 	"github.com/holdfastdb/holdfast/backupccl/backuppb"
 	"github.com/holdfastdb/holdfast/backupccl/extstore"
 	"github.com/holdfastdb/holdfast/backupccl/manifest"
-	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/pgerr"
 	"github.com/holdfastdb/holdfast/jobs"
 	"github.com/holdfastdb/holdfast/sql/catalog"
@@ -310,14 +309,6 @@ func writeURIs(b *strings.Builder, uris []string) {
 }
 
 func quoteSQL(s string) string { return lex.EscapeSQLString(s) }
-
-// previousEnd is the zero timestamp for fulls.
-func previousEnd(layers []*manifest.Layer) hlc.Timestamp {
-	if len(layers) == 0 {
-		return hlc.Timestamp{}
-	}
-	return layers[len(layers)-1].End()
-}
 
 // systemDatabase says whether d belongs to the system database.
 func systemDatabase(d catalog.Descriptor) bool {

@@ -53,18 +53,14 @@ type backupRun struct {
 		savedPart float64
 		shownAt   time.Time
 		began     time.Time
-		total     float64 // size of the whole in pieces
-		doneParts float64
+		parts     []keys.Span // the whole, as it was cut by this run
+		total     float64     // number of parts, at least 1
+		doneParts float64     // how many of them are finished
+		countedAt time.Time
 		startedAt float64 // doneParts when the run began
 		bytes     int64   // logical, exported by this run
 		written   int64   // physical, all runs
 	}
-}
-
-// parts says how many pieces a set of spans amounts to, for progress.
-type weighted struct {
-	piece
-	weight float64
 }
 
 // export exports everything that no checkpoint has. When it returns nil, the
@@ -191,7 +187,7 @@ func (b *backupRun) exportOnce(ctx context.Context) error {
 		defer close(work)
 		for _, pc := range pieces {
 			select {
-			case work <- pc.piece:
+			case work <- pc:
 			case <-ctx.Done():
 				return
 			}
@@ -210,13 +206,13 @@ func (b *backupRun) isPrimary(table, index uint32) bool {
 }
 
 // plan cuts what is left into pieces, in the order of keys.
-func (b *backupRun) plan(ctx context.Context) ([]weighted, error) {
+func (b *backupRun) plan(ctx context.Context) ([]piece, error) {
 	introduced := map[string]bool{}
 	for _, sp := range b.d.IntroducedSpans {
 		introduced[string(sp.Key)] = true
 	}
-	var out []weighted
-	var total, left float64
+	var out []piece
+	var all []keys.Span
 	for _, sp := range manifest.Spans(b.d.Spans) {
 		start := manifest.Time(b.d.StartTime)
 		if introduced[string(sp.Key)] {
@@ -230,19 +226,18 @@ func (b *backupRun) plan(ctx context.Context) ([]weighted, error) {
 		if err != nil {
 			return nil, err
 		}
-		total += float64(len(parts))
+		all = append(all, parts...)
 		b.mu.Lock()
 		rest := subtract(parts, b.mu.done)
 		b.mu.Unlock()
 		for _, r := range rest {
-			out = append(out, weighted{piece{r, start}, 1})
-			left++
+			out = append(out, piece{r, start})
 		}
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.mu.total = max(total, left, 1)
-	b.mu.doneParts = b.mu.total - left
+	b.mu.parts, b.mu.total = all, max(float64(len(all)), 1)
+	b.countDoneLocked()
 	b.mu.startedAt = b.mu.doneParts
 	return out, nil
 }
@@ -258,8 +253,10 @@ func (b *backupRun) report(ctx context.Context, o outcome) error {
 		b.mu.bytes += f.EntryCounts.DataSize
 		b.mu.written += int64(f.BackingFileSize)
 	}
-	b.mu.doneParts = min(b.mu.total, b.mu.doneParts+b.partsOf(o.spans))
 	now := time.Now()
+	if now.Sub(b.mu.countedAt) >= progressInterval/4 {
+		b.countDoneLocked()
+	}
 	part := b.mu.doneParts / b.mu.total
 	save := !b.mu.saving && (now.Sub(b.mu.savedAt) >= b.s.cfg.Settings.checkpointInterval.Get() && !b.mu.savedAt.IsZero() ||
 		part >= b.mu.savedPart+checkpointStep && now.Sub(b.mu.began) >= progressInterval && part < 1)
@@ -292,10 +289,20 @@ func (b *backupRun) report(ctx context.Context, o outcome) error {
 	return b.showProgress(ctx)
 }
 
-// partsOf says how much of the whole spans are: a finished page of a piece
-// counts as a share that keeps the sum below the piece until its end.
-func (b *backupRun) partsOf(spans []keys.Span) float64 {
-	return float64(len(spans)) * 0.5
+// countDoneLocked finds out how many parts are finished. A part that is finished
+// in part does not count.
+func (b *backupRun) countDoneLocked() {
+	b.mu.countedAt = time.Now()
+	unfinished, last := 0, -1
+	for _, left := range subtract(b.mu.parts, b.mu.done) {
+		// Both are in the order of keys.
+		i := sort.Search(len(b.mu.parts), func(i int) bool { return left.Key.Less(b.mu.parts[i].EndKey) })
+		if i != last {
+			unfinished++
+			last = i
+		}
+	}
+	b.mu.doneParts = b.mu.total - float64(unfinished)
 }
 
 // flushCheckpoint keeps what the workers finished before they stopped with err.
