@@ -2,6 +2,7 @@ package sql
 
 import (
 	"context"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -57,7 +58,7 @@ func (p *planner) prepareView(ctx context.Context, sel *tree.Select, names tree.
 		return nil, w.err
 	}
 	q.text = f.CloseAndGetString()
-	if strings.Contains(q.text, "*") {
+	if starInQuery.MatchString(q.text) {
 		if q.text, err = p.expandStars(ctx, q); err != nil {
 			return nil, err
 		}
@@ -274,6 +275,9 @@ func (p *planner) linkView(ctx context.Context, pb *catalogpb.TableDescriptor, q
 	return p.syncTypeReferences(ctx, nil, pb)
 }
 
+// starInQuery finds stars that stand for columns, not for a product.
+var starInQuery = regexp.MustCompile(`(?i)\*\s*(,|\)|FROM\b|$)`)
+
 // columnsNamed lists the columns of a relation whose names occur in a query:
 // perhaps some more than it uses, never fewer. A star that could not be expanded
 // means all.
@@ -284,7 +288,7 @@ func (p *planner) columnsNamed(pb *catalogpb.TableDescriptor, query string) []ui
 	}) {
 		words[w] = true
 	}
-	all := strings.Contains(query, "*")
+	all := starInQuery.MatchString(query)
 	var out []uint32
 	for _, c := range pb.Columns {
 		if all || words[c.Name] || strings.Contains(query, `"`+c.Name+`"`) {

@@ -253,6 +253,8 @@ func (p *planner) execSettings(ctx context.Context, stmt tree.Statement, res Res
 			p.warn("25P01", "SET LOCAL can only be used in transaction blocks")
 		}
 		tag, err = p.setVar(ctx, n.SetVar, true)
+	case *parser.ResetAll:
+		tag, err = "RESET", p.resetAllVars(ctx)
 	case *tree.SetSessionAuthorizationDefault:
 	case *tree.SetClusterSetting:
 		tag = "SET CLUSTER SETTING"
