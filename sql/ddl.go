@@ -139,6 +139,12 @@ func (p *planner) schemaStatement(stmt tree.Statement) (runner, string) {
 	case *tree.RenameDatabase:
 		return plain(func(ctx context.Context) error { return p.renameDatabase(ctx, n) }), "ALTER DATABASE"
 	case *tree.RenameTable:
+		tag = "ALTER TABLE"
+		if n.IsView {
+			tag = "ALTER VIEW"
+		} else if n.IsSequence {
+			tag = "ALTER SEQUENCE"
+		}
 		return plain(func(ctx context.Context) error { return p.renameTable(ctx, n) }), tag
 	case *tree.RenameColumn:
 		return plain(func(ctx context.Context) error { return p.renameColumnStmt(ctx, n) }), "ALTER TABLE"
