@@ -12,6 +12,11 @@ import (
 // seen by findCycle.
 const defaultLockWait = time.Minute
 
+// enterWait bounds how long others wait for a schema change to end: it may have
+// to build an index over a large table. What it waits for itself is bounded by
+// defaultLockWait, so this never decides a deadlock.
+const enterWait = time.Hour
+
 // LockExclusive keeps the other transactions of this node from using a
 // descriptor until the collection is released, and waits until those that use it
 // have ended. A schema change that is not safe between two versions (it makes an
@@ -34,7 +39,7 @@ func (c *Collection) enter(ctx context.Context, id ID) error {
 	if id < FirstUserID {
 		return nil
 	}
-	return c.cache.wait(ctx, c, id, false, defaultLockWait)
+	return c.cache.wait(ctx, c, id, false, enterWait)
 }
 
 type lockWait struct {
