@@ -156,7 +156,7 @@ func asOfDatum(p *planner, d tree.Datum, now time.Time) (hlc.Timestamp, error) {
 	case ts.WallTime < 0:
 		return ts, asOfError("timestamp before 1970-01-01T00:00:00Z is invalid")
 	case p.srv.clock.Now().Less(ts):
-		return ts, pgerr.Newf(pgerr.InvalidParameterValue, "cannot specify timestamp in the future (%s > %s)", ts, p.srv.clock.Now())
+		return ts, asOfError("cannot specify timestamp in the future (%s > %s)", ts, p.srv.clock.Now())
 	}
 	return ts, nil
 }
