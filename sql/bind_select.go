@@ -340,7 +340,6 @@ func (b *binder) bindSelectClause(t *tree.SelectClause, sel *tree.Select, s *sco
 	for _, o := range orders {
 		id := o.item
 		if o.expr != nil {
-			id = 0
 			if t.Distinct && len(distinctOn) == 0 {
 				key := exprKey(o.expr)
 				for _, it := range items {

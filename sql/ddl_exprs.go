@@ -47,12 +47,6 @@ func (p *planner) columnType(ctx context.Context, t *types.T) (*types.T, error) 
 	return t, nil
 }
 
-// exprRefs is what an expression of a descriptor depends on.
-type exprRefs struct {
-	columns   []uint32
-	sequences []catalog.ID
-}
-
 // bindStandalone gives an expression of a descriptor its type. tbl is the table
 // whose columns it may use, or nil for none.
 func (p *planner) bindStandalone(ctx context.Context, tbl *catalogpb.TableDescriptor, e tree.Expr, clause string, desired *types.T) (tree.TypedExpr, error) {

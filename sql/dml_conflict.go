@@ -18,17 +18,15 @@ import (
 type conflictOp struct {
 	plan *conflictPlan
 	// set computes the updated row over existing ++ proposed.
-	set      []tree.TypedExpr // by ordinal
-	where    tree.TypedExpr
-	checks   []boundCheck
-	rowTypes int
+	set    []tree.TypedExpr // by ordinal
+	where  tree.TypedExpr
+	checks []boundCheck
 
 	group []tree.Datums
 	pos   int
 	found map[string]tree.Datums // by row key: present rows of the group's keys
 	// touched are the keys of rows this statement has written.
 	touched map[string]bool
-	out     tree.Datums
 }
 
 const conflictGroup = 500

@@ -41,12 +41,11 @@ type rowWriter struct {
 	// ingest, if set, takes new rows instead of batch.
 	ingest *ingester
 	// preds are the predicates of partial indexes, over rows.
-	preds   map[uint32]tree.TypedExpr
-	kvs     []rowenc.KV
-	old     []rowenc.KV
-	ks      []keys.Key
-	rows    int64 // net change of the row count
-	written int64
+	preds map[uint32]tree.TypedExpr
+	kvs   []rowenc.KV
+	old   []rowenc.KV
+	ks    []keys.Key
+	rows  int64 // net change of the row count
 }
 
 func (p *planner) newRowWriter(ctx context.Context, desc *catalog.Table) (*rowWriter, error) {

@@ -125,10 +125,6 @@ func ordinals(t *catalog.Table, ids []uint32) []int {
 	return out
 }
 
-// needsOld says whether updates and deletes must report old rows: they must
-// when other tables refer to this one.
-func (e *fkEnforcer) needsOld() bool { return e != nil && len(e.in) > 0 }
-
 func pick(row tree.Datums, ords []int) (fkKey, string, int) {
 	key := make(fkKey, len(ords))
 	nulls := 0
@@ -185,7 +181,7 @@ func (e *fkEnforcer) note(ctx context.Context, c *childCheck, row tree.Datums) e
 	return nil
 }
 
-// update notes a changed row. old may be nil if !needsOld.
+// update notes a changed row. old may be nil if no table refers to this one.
 func (e *fkEnforcer) update(ctx context.Context, old, new tree.Datums) error {
 	if e == nil {
 		return nil

@@ -886,7 +886,6 @@ type procIndex struct {
 	all    []procFact
 	byName map[string][]int
 	byOID  map[oid.Oid]int
-	text   map[string]string
 }
 
 // procs are the functions that exist here, with PostgreSQL's numbers where it has

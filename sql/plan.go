@@ -292,7 +292,6 @@ type aggItem struct {
 	id       colID
 	fn       *tree.FuncExpr
 	args     []colID
-	consts   tree.Datums
 	filter   colID
 	distinct bool
 	order    ordering
@@ -388,8 +387,6 @@ func (n *ordinalityNode) cols() colSet {
 type sortNode struct {
 	in    rel
 	order ordering
-	// done is set by the optimizer if the input comes in this order.
-	done bool
 }
 
 func (n *sortNode) cols() colSet { return n.in.cols() }

@@ -144,11 +144,6 @@ func (p *planner) afterCommit(fn func(ctx context.Context) error) {
 	p.s.tx.afterCommit = append(p.s.tx.afterCommit, fn)
 }
 
-// beforeCommit registers the last act of the transaction.
-func (p *planner) beforeCommit(fn func(ctx context.Context) error) {
-	p.s.tx.beforeCommit = append(p.s.tx.beforeCommit, fn)
-}
-
 // query runs a nested SQL statement in the same transaction, with the session's
 // rights, and returns its rows. args are its $1, $2, ….
 func (p *planner) query(ctx context.Context, sql string, args ...tree.Datum) ([]tree.Datums, []ResultColumn, error) {

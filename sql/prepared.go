@@ -44,7 +44,6 @@ type Portal struct {
 	run  *running
 	p    *planner
 	done bool
-	tag  string
 }
 
 // Columns are the result columns of the portal, nil if it returns no rows.

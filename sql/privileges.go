@@ -271,15 +271,6 @@ func (p *planner) hasSystemPrivilege(ctx context.Context, user, priv string) (bo
 // globalPrivilegePath is where system.privileges keeps GRANT SYSTEM.
 const globalPrivilegePath = "/global/"
 
-// requireSystemPrivilege is hasSystemPrivilege with the error.
-func (p *planner) requireSystemPrivilege(ctx context.Context, priv string) error {
-	ok, err := p.hasSystemPrivilege(ctx, p.user(), priv)
-	if err == nil && !ok {
-		err = pgerr.Newf(pgerr.InsufficientPrivilege, "user %s does not have %s system privilege", p.user(), priv)
-	}
-	return err
-}
-
 // defaultPrivilegesFor returns the privileges of a new object of the user: the
 // owner's, and what ALTER DEFAULT PRIVILEGES says for this database and schema.
 func (p *planner) defaultPrivilegesFor(db *catalog.Database, schema catalog.SchemaRef, kind catalog.ObjectKind) *catalogpb.PrivilegeDescriptor {

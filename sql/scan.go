@@ -523,7 +523,6 @@ func getAll(ctx context.Context, txn *kv.Txn, ks []keys.Key, opts kv.ScanOptions
 type indexJoin struct {
 	p       *planner
 	in      *tableReader
-	enc     *rowenc.Encoder
 	fetcher *rowenc.Fetcher
 	typs    []*types.T
 	row     tree.Datums

@@ -77,7 +77,6 @@ type Session struct {
 
 var errQueryCanceled = pgerr.New(pgerr.QueryCanceled, "canceling statement due to user request")
 var errStatementTimeout = pgerr.New(pgerr.QueryCanceled, "canceling statement due to statement timeout")
-var errTransactionTimeout = pgerr.New("25P04", "terminating connection due to transaction timeout")
 
 // NewSession opens a session for an authenticated user.
 func (s *Server) NewSession(ctx context.Context, args SessionArgs) (*Session, error) {

@@ -37,10 +37,3 @@ func (s *tableStats) move(id uint32, by int64) {
 		s.byID[id] = max(n+by, 0)
 	}
 }
-
-// forget drops what is known of a table.
-func (s *tableStats) forget(id uint32) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.byID, id)
-}

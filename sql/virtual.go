@@ -20,8 +20,6 @@ type virtualTable struct {
 	// "db.pg_catalog.pg_class", or the current one) shows it. addRow may end the
 	// work early with errStopRows, which populate passes on.
 	populate func(ctx context.Context, p *planner, db string, addRow func(...tree.Datum) error) error
-	// comment is what \d+ shows.
-	comment string
 }
 
 type virtualColumn struct {

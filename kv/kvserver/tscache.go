@@ -117,13 +117,6 @@ func (c *tsCache) add(span keys.Span, ts hlc.Timestamp, txn kvpb.TxnID) {
 	})
 }
 
-// raiseFloor makes every answer at least ts.
-func (c *tsCache) raiseFloor(ts hlc.Timestamp) {
-	c.spans.Lock()
-	defer c.spans.Unlock()
-	c.spans.floor.Forward(ts)
-}
-
 // forward raises ts above every read of span by another transaction than txn
 // and returns it.
 func (c *tsCache) forward(span keys.Span, ts hlc.Timestamp, txn kvpb.TxnID) hlc.Timestamp {

@@ -45,8 +45,6 @@ type RestoreIterator struct {
 	it   *pebble.Iterator
 
 	stack   []hlc.Timestamp
-	prefix  []byte // the key at the iterator, with sentinel
-	seekBuf []byte
 	started bool
 	more    bool // the iterator stands on something not yet looked at
 	visited int

@@ -375,10 +375,9 @@ func (s *intSumAgg) Close(context.Context) {}
 func (s *intSumAgg) Size() int64           { return 48 }
 
 type decSumAgg struct {
-	avg   bool
-	n     int64
-	scale int32
-	sum   *apd.Decimal
+	avg bool
+	n   int64
+	sum *apd.Decimal
 }
 
 func (s *decSumAgg) Add(_ context.Context, d tree.Datum, _ ...tree.Datum) error {

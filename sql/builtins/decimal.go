@@ -17,10 +17,7 @@ const (
 	decDigits             = 4 // digits per NBASE digit
 )
 
-var (
-	bigTen  = big.NewInt(10)
-	big10e4 = big.NewInt(10000)
-)
+var bigTen = big.NewInt(10)
 
 func pow10(n int32) *big.Int { return new(big.Int).Exp(bigTen, big.NewInt(int64(n)), nil) }
 

@@ -1,7 +1,6 @@
 package builtins
 
 import (
-	"errors"
 	"strings"
 
 	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
@@ -609,5 +608,3 @@ func (c *checker) unary(e *tree.UnaryExpr) (tree.TypedExpr, error) {
 }
 
 const hintOperator = "No operator matches the given name and argument types. You might need to add explicit type casts."
-
-var errNoOverload = errors.New("no overload")

@@ -295,7 +295,8 @@ func (r *Resolver) Target(ctx context.Context, n any) (SchemaRef, string, error)
 	if err != nil {
 		return SchemaRef{}, "", err
 	}
-	for _, s := range refs {
+	if len(refs) > 0 {
+		s := refs[0]
 		if s.Virtual {
 			return SchemaRef{}, "", pgerr.Newf(pgerr.InsufficientPrivilege, "permission denied to create \"%s.%s\"", s.Name, name).
 				WithDetail("System catalog modifications are currently disallowed.")

@@ -423,7 +423,7 @@ func (f *front) indexElems(lo, hi int) (string, []tree.Expr) {
 		if f.toks[f.i].isName() && f.i+1 < stop && f.toks[f.i+1].is("collate") {
 			col = f.i + 1
 		}
-		text := f.text(f.i, stop)
+		var text string
 		var e tree.Expr
 		if f.toks[f.i].isName() && col == f.i+1 {
 			t := f.toks[f.i]

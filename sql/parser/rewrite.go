@@ -28,9 +28,8 @@ const (
 
 // rewriter builds the text for the module and remembers where it came from.
 type rewriter struct {
-	out    strings.Builder
-	prefix int
-	segs   []segment
+	out  strings.Builder
+	segs []segment
 }
 
 // segment says that out[out:] begins at the source position src.
