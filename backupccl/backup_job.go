@@ -391,10 +391,17 @@ func (b *backupRun) finish(ctx context.Context, root extstore.Store) error {
 	}
 	if d.RevisionHistory {
 		h.MvccFilter = backuppb.Manifest_ALL
+		// What a layer holds from the beginning of time has history as far back as
+		// it was not collected: all of a full, and the introduced spans of an
+		// incremental, whose export no threshold refused. A collection that was
+		// under way when the record came may have raised the threshold since. What
+		// it is now was safe during all of the export.
+		whole := d.IntroducedSpans
 		if manifest.Time(d.StartTime).IsEmpty() {
-			// A collection that was under way when the record came may have raised
-			// the threshold since. What it is now was safe during all of the export.
-			from, err := b.s.revisionStart(ctx, manifest.Spans(d.Spans))
+			whole = d.Spans
+		}
+		if len(whole) > 0 {
+			from, err := b.s.revisionStart(ctx, manifest.Spans(whole))
 			if err != nil {
 				return err
 			}

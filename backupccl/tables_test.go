@@ -4,12 +4,17 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
 	"github.com/auxten/postgresql-parser/pkg/sql/types"
 
+	"github.com/holdfastdb/holdfast/internal/hlc"
+	"github.com/holdfastdb/holdfast/internal/keys"
 	"github.com/holdfastdb/holdfast/internal/pgerr"
 	"github.com/holdfastdb/holdfast/kv"
+	"github.com/holdfastdb/holdfast/kv/kvserver"
+	"github.com/holdfastdb/holdfast/kv/kvtest"
 	"github.com/holdfastdb/holdfast/sql/catalog"
 	"github.com/holdfastdb/holdfast/sql/catalog/catalogpb"
 	"github.com/holdfastdb/holdfast/sql/parser"
@@ -263,4 +268,48 @@ func TestIntroducedSpans(t *testing.T) {
 	n.mustRun(backupInto(databases("d"), latest))
 	n.mustRun(restoreFrom(databases("d"), newName("e")))
 	n.expect("e", "t", model)
+}
+
+// TestIntroducedHistory: a table that is new in an incremental layer with history
+// may have lost some of that history to garbage collection. The layer does not
+// claim what it lacks.
+func TestIntroducedHistory(t *testing.T) {
+	ctx := context.Background()
+	var short keys.Span // has a short time to live
+	n := startNode(t, nodeOptions{open: func() (*kvtest.Node, error) {
+		return kvtest.Start(kvtest.Options{GC: &kvserver.GCConfig{
+			Policies: func(context.Context, keys.Span) ([]kvserver.GCPolicy, error) {
+				if short.Key == nil {
+					return nil, nil
+				}
+				return []kvserver.GCPolicy{{Span: short, TTL: time.Millisecond}}, nil
+			},
+			Protections: func(context.Context) ([]kvserver.Protection, hlc.Timestamp, error) {
+				return nil, hlc.Timestamp{WallTime: time.Now().UnixNano()}, nil
+			},
+			Interval: time.Hour,
+		}})
+	}})
+	n.createDatabase("d")
+	n.createTable("d", "old")
+	n.mustRun(backupInto(databases("d"), withHistory))
+	tbl, model := n.createTable("d", "new"), rows{}
+	collected := n.write(tbl, model, someRows(0, 50, "a"))
+	n.write(tbl, model, someRows(0, 50, "b"))
+	time.Sleep(20 * time.Millisecond)
+	short = tbl.Span()
+	if err := n.node.Store.CollectGarbage(ctx); err != nil {
+		t.Fatal(err)
+	}
+	kept := n.write(tbl, model, someRows(0, 10, "c"))
+	n.mustRun(backupInto(databases("d"), withHistory, latest))
+
+	if _, err := n.run(restoreFrom(databases("d"), newName("e"), at(collected))); err == nil {
+		t.Error("restored to a time whose versions were collected before the backup")
+		n.dropDatabase("e")
+	} else if !strings.Contains(err.Error(), "only has revision history from") {
+		t.Errorf("restore to a collected time: %v", err)
+	}
+	n.mustRun(restoreFrom(databases("d"), newName("f"), at(kept)))
+	n.expect("f", "new", model)
 }
