@@ -167,6 +167,12 @@ func (p *planner) writeNew(ctx context.Context, pb *catalogpb.TableDescriptor) e
 		p.s.tx.created = map[catalog.ID]bool{}
 	}
 	p.s.tx.created[pb.Id] = true
+	if pb.Temporary {
+		p.afterCommit(func(context.Context) error {
+			p.s.temporary = append(p.s.temporary, pb.Id)
+			return nil
+		})
+	}
 	_, err := p.cat.Create(ctx, pb)
 	return err
 }

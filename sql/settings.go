@@ -46,11 +46,17 @@ type sessionState struct {
 	superuser bool
 	// temporary are the ids of relations that end with the session.
 	temporary []catalog.ID
+	// advisoryXact and advisoryUsed say that advisory locks may be held for the
+	// transaction, or at all.
+	advisoryXact, advisoryUsed bool
 }
 
 // closeState drops what lives as long as the session: temporary relations.
 func (s *Session) closeState(ctx context.Context) {
 	s.dropTemporary(context.WithoutCancel(ctx))
+	if s.advisoryUsed {
+		s.srv.advisory.releaseAll(s.id, true, true)
+	}
 }
 
 // idText names the session in SHOW SESSIONS and CANCEL SESSION.
@@ -59,6 +65,7 @@ func (s *Session) idText() string { return fmt.Sprintf("%016x%016x", s.srv.cfg.N
 // serverState is what the node keeps for schema changes, settings, sequences.
 type serverState struct {
 	roles    roleCache
+	advisory advisoryLocks
 	settings *settings.Registry
 }
 

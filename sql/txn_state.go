@@ -277,6 +277,7 @@ func (t *txnState) committed(ctx context.Context) error {
 }
 
 func (t *txnState) end() {
+	t.s.endAdvisoryXact()
 	t.s.mu.Lock()
 	t.s.mu.txnsDone++
 	t.s.mu.Unlock()

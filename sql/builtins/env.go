@@ -92,10 +92,30 @@ type Env interface {
 	EnumValue(ctx context.Context, id oid.Oid, label string) (tree.Datum, error)
 	// EnumValues lists the values of an enum type in order.
 	EnumValues(ctx context.Context, id oid.Oid) (values []tree.Datum, ok bool, err error)
+	// AdvisoryLock waits for an advisory lock, unless mode says to try; it says
+	// whether the session holds it. AdvisoryUnlock gives a session-level hold back
+	// and says whether there was one.
+	AdvisoryLock(ctx context.Context, key AdvisoryKey, mode AdvisoryMode) (bool, error)
+	AdvisoryUnlock(key AdvisoryKey, shared bool) bool
+	AdvisoryUnlockAll()
 	// CancelBackend and TerminateBackend act on other sessions by pid.
 	CancelBackend(ctx context.Context, pid int32, terminate bool) (bool, error)
 	// PBToJSON renders a descriptor or job message by its full name.
 	PBToJSON(ctx context.Context, message string, data []byte) (string, error)
+}
+
+// AdvisoryKey is what an application locks: one bigint, or a pair of integers,
+// which are different locks even where the bits agree.
+type AdvisoryKey struct {
+	Pair bool
+	A, B int64
+}
+
+// AdvisoryMode says how.
+type AdvisoryMode struct {
+	Shared bool // with others that share it
+	Xact   bool // until the transaction ends, otherwise until it is unlocked
+	Try    bool // do not wait
 }
 
 // getEnv returns the Env that sql put into ctx.

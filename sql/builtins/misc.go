@@ -185,18 +185,69 @@ func uniqueRowID(now time.Time, node int32, last int64) int64 {
 // NextUniqueRowID returns an id above last for a row made now on a node.
 func NextUniqueRowID(node int32, last int64) int64 { return uniqueRowID(time.Now(), node, last) }
 
-// defineAdvisory defines lock functions that tools call; sessions of one node
-// have nothing to lock with them yet, so they succeed at once.
+// defineAdvisory defines the functions on advisory locks.
 func defineAdvisory(d definitions) {
-	for _, args := range [][]*types.T{ts(tInt), ts(tInt, tInt)} {
-		for _, n := range []string{"pg_try_advisory_lock", "pg_try_advisory_xact_lock", "pg_advisory_unlock", "pg_try_advisory_lock_shared", "pg_advisory_unlock_shared"} {
-			d.scalar(n, args, tBool, func(*tree.EvalContext, tree.Datums) (tree.Datum, error) { return tree.DBoolTrue, nil }, volatile)
+	key := func(a tree.Datums) AdvisoryKey {
+		k := AdvisoryKey{A: int64(tree.MustBeDInt(a[0]))}
+		if len(a) == 2 {
+			k.Pair, k.B = true, int64(tree.MustBeDInt(a[1]))
 		}
-		for _, n := range []string{"pg_advisory_lock", "pg_advisory_xact_lock", "pg_advisory_lock_shared", "pg_advisory_xact_lock_shared"} {
-			d.scalar(n, args, typVoid, func(*tree.EvalContext, tree.Datums) (tree.Datum, error) { return void() }, volatile)
+		return k
+	}
+	for _, args := range [][]*types.T{ts(tInt), ts(tInt4, tInt4)} {
+		for _, xact := range []bool{false, true} {
+			for _, shared := range []bool{false, true} {
+				mode := AdvisoryMode{Shared: shared, Xact: xact}
+				suffix := "advisory_"
+				if xact {
+					suffix += "xact_"
+				}
+				suffix += "lock"
+				if shared {
+					suffix += "_shared"
+				}
+				d.scalar("pg_"+suffix, args, typVoid, func(ctx *tree.EvalContext, a tree.Datums) (tree.Datum, error) {
+					e, err := getEnv(ctx)
+					if err != nil {
+						return nil, err
+					}
+					if _, err := e.AdvisoryLock(ctx.Ctx(), key(a), mode); err != nil {
+						return nil, err
+					}
+					return void()
+				}, volatile)
+				try := mode
+				try.Try = true
+				d.scalar("pg_try_"+suffix, args, tBool, func(ctx *tree.EvalContext, a tree.Datums) (tree.Datum, error) {
+					e, err := getEnv(ctx)
+					if err != nil {
+						return nil, err
+					}
+					ok, err := e.AdvisoryLock(ctx.Ctx(), key(a), try)
+					return tree.MakeDBool(tree.DBool(ok)), err
+				}, volatile)
+				if xact {
+					continue
+				}
+				unlock := strings.Replace(suffix, "lock", "unlock", 1)
+				d.scalar("pg_"+unlock, args, tBool, func(ctx *tree.EvalContext, a tree.Datums) (tree.Datum, error) {
+					e, err := getEnv(ctx)
+					if err != nil {
+						return nil, err
+					}
+					return tree.MakeDBool(tree.DBool(e.AdvisoryUnlock(key(a), shared))), nil
+				}, volatile)
+			}
 		}
 	}
-	d.scalar("pg_advisory_unlock_all", nil, typVoid, func(*tree.EvalContext, tree.Datums) (tree.Datum, error) { return void() }, volatile)
+	d.scalar("pg_advisory_unlock_all", nil, typVoid, func(ctx *tree.EvalContext, _ tree.Datums) (tree.Datum, error) {
+		e, err := getEnv(ctx)
+		if err != nil {
+			return nil, err
+		}
+		e.AdvisoryUnlockAll()
+		return void()
+	}, volatile)
 	d.scalar("hashtext", ts(tText), tInt4, func(_ *tree.EvalContext, a tree.Datums) (tree.Datum, error) {
 		var h uint32 = 2166136261
 		for _, c := range []byte(str(a[0])) {
