@@ -53,7 +53,7 @@ func (r *backupResumer) Resume(ctx context.Context, job *jobs.Job) error {
 	}
 	defer col.close()
 	if !d.Resolved {
-		if err := r.pickFreeTime(ctx, job, col, d); err != nil {
+		if err := r.pickFreeTime(ctx, int64(job.ID()), col, d); err != nil {
 			return err
 		}
 	}
@@ -92,14 +92,15 @@ func errProtection(err error) error {
 
 // pickFreeTime moves the end of a new full backup, whose directory is named after
 // it to the hundredth of a second, if another backup of the same moment has the
-// name. A time that the user asked for stays.
-func (r *backupResumer) pickFreeTime(ctx context.Context, job *jobs.Job, col *collection, d *backuppb.BackupDetails) error {
+// name. What the backup is about is then found again: a layer says what there was
+// at its end. A time that the user asked for stays.
+func (r *backupResumer) pickFreeTime(ctx context.Context, jobID int64, col *collection, d *backuppb.BackupDetails) error {
 	if d.AsOf || d.Latest || d.Subdir != "" {
 		return nil
 	}
 	for range 10 {
 		dir := manifest.FullDir(manifest.Subdir(manifest.Time(d.EndTime)))
-		err := manifest.CheckFree(ctx, col.locs.Default(), dir, int64(job.ID()))
+		err := manifest.CheckFree(ctx, col.locs.Default(), dir, jobID)
 		if pgerr.GetCode(err) != pgerr.DuplicateFile {
 			return err
 		}
@@ -109,6 +110,9 @@ func (r *backupResumer) pickFreeTime(ctx context.Context, job *jobs.Job, col *co
 			return ctx.Err()
 		}
 		d.EndTime = manifest.TimePB(r.s.cfg.DB.Clock().Now())
+		if _, _, err := r.s.chooseTargets(ctx, d); err != nil {
+			return err
+		}
 	}
 	return nil
 }

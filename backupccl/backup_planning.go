@@ -84,18 +84,10 @@ func (s *Service) planBackup(ctx context.Context, sess *Session, n *parser.Backu
 	if !n.Targets.Cluster() {
 		d.TargetsSql = tree.AsString(&n.Targets)
 	}
-	sch, err := loadSchema(ctx, s.cfg.DB, end)
+	sch, sel, err := s.chooseTargets(ctx, d)
 	if err != nil {
 		return nil, err
 	}
-	sel, err := sch.selectTargets(d.Targets, nameContext{database: sess.Database, searchPath: sess.SearchPath, timed: d.AsOf})
-	if err != nil {
-		return nil, fmt.Errorf("failed to resolve targets specified in the BACKUP stmt: %w", err)
-	}
-	for _, db := range sel.dbs {
-		d.CompleteDbs = append(d.CompleteDbs, db.ID())
-	}
-	d.TargetIds = sch.closure(sel)
 	if err := checkBackupPrivileges(ctx, sess, sch, sel, d.Targets.Cluster); err != nil {
 		return nil, err
 	}
@@ -105,6 +97,24 @@ func (s *Service) planBackup(ctx context.Context, sess *Session, n *parser.Backu
 	d.User, d.ClusterId = sess.User, s.cfg.ClusterID[:]
 	d.AllowFullWithSubdir = s.cfg.Settings.fullWithSubdir.Get()
 	return d, nil
+}
+
+// chooseTargets finds what d is about as of its end, and notes the ids in d.
+func (s *Service) chooseTargets(ctx context.Context, d *backuppb.BackupDetails) (*schema, *selection, error) {
+	sch, err := loadSchema(ctx, s.cfg.DB, manifest.Time(d.EndTime))
+	if err != nil {
+		return nil, nil, err
+	}
+	sel, err := sch.selectTargets(d.Targets, nameContext{database: d.CurrentDatabase, searchPath: d.SearchPath, timed: d.AsOf})
+	if err != nil {
+		return nil, nil, fmt.Errorf("failed to resolve targets specified in the BACKUP stmt: %w", err)
+	}
+	d.CompleteDbs = nil
+	for _, db := range sel.dbs {
+		d.CompleteDbs = append(d.CompleteDbs, db.ID())
+	}
+	d.TargetIds = sch.closure(sel)
+	return sch, sel, nil
 }
 
 // backupOptions evaluates everything that stands literally in the statement.

@@ -575,6 +575,40 @@ func TestConcurrentBackups(t *testing.T) {
 	n.expect("e", "t", model)
 }
 
+// TestMovedEnd: a backup whose end moves because its name is taken is about what
+// there is at the new end, not at the old one.
+func TestMovedEnd(t *testing.T) {
+	ctx := context.Background()
+	n, _ := sampleNode(t, nodeOptions{})
+	gone := n.createTable("d", "gone")
+	d, err := n.svc.planBackup(ctx, n.session(), backupInto(databases("d")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	planned := manifest.Time(d.EndTime)
+	n.dropTable("d", "gone")
+	late := n.createTable("d", "late")
+	col, err := n.svc.openCollection(ctx, d.Uris, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer col.close()
+	const mine, other = 1, 2
+	if err := manifest.Lock(ctx, col.locs.Default(), manifest.FullDir(manifest.Subdir(planned)), other); err != nil {
+		t.Fatal(err)
+	}
+	r := &backupResumer{s: n.svc}
+	if err := r.pickFreeTime(ctx, mine, col, d); err != nil {
+		t.Fatal(err)
+	}
+	if !planned.Less(manifest.Time(d.EndTime)) {
+		t.Fatal("the end did not move")
+	}
+	if !slices.Contains(d.TargetIds, late.ID()) || slices.Contains(d.TargetIds, gone.ID()) {
+		t.Errorf("targets %v do not fit the new end: made %d, dropped %d", d.TargetIds, late.ID(), gone.ID())
+	}
+}
+
 // TestWriteOnce runs a chain on a store that refuses to delete: nothing needs it.
 func TestWriteOnce(t *testing.T) {
 	n, model := sampleNode(t, nodeOptions{testing: Testing{PageBytes: 3000}})

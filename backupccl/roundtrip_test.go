@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/sql/parser"
@@ -113,6 +114,39 @@ func randomChain(t *testing.T, seed uint64, hooks Testing) (failed bool) {
 		}
 	}
 	return t.Failed()
+}
+
+// TestBoundaries takes layers that end exactly at a commit, and one tick before.
+func TestBoundaries(t *testing.T) {
+	for _, edit := range []func(*parser.Backup){func(*parser.Backup) {}, withHistory} {
+		n := startNode(t, nodeOptions{})
+		n.createDatabase("d")
+		tbl, model := n.createTable("d", "t"), rows{}
+		n.write(tbl, model, someRows(0, 20, "a"))
+		var ends []hlc.Timestamp
+		var want []rows
+		for i := range 3 {
+			before := maps.Clone(model)
+			ts := n.write(tbl, model, rows{1: fmt.Sprint("b", i), int64(2 + i): "", int64(100 + i): "new"})
+			for j, end := range []hlc.Timestamp{ts.Prev(), ts} {
+				e := []func(*parser.Backup){edit, endingAt(end)}
+				if len(ends) > 0 {
+					e = append(e, latest)
+				}
+				// The names of layers are no finer than 10 ms.
+				if j == i%2 {
+					n.mustRun(backupInto(databases("d"), e...))
+					ends, want = append(ends, end), append(want, []rows{before, maps.Clone(model)}[j])
+				}
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		for i, end := range ends {
+			n.mustRun(restoreFrom(databases("d"), newName("e"), at(end)))
+			n.expect("e", "t", want[i])
+			n.dropDatabase("e")
+		}
+	}
 }
 
 // TestShow checks the listings of a chain.
