@@ -144,8 +144,19 @@ func (w *rowWriter) add(x *catalog.Index, pairs []rowenc.KV) {
 
 // stopIngesting puts the pairs that could not be ingested into batches.
 func (w *rowWriter) stopIngesting(ctx context.Context) error {
-	chunks := w.ingest.chunks
+	in := w.ingest
+	chunks := in.chunks
 	w.ingest = nil
+	if in.any {
+		// Some index was ingested before another could not be: the transaction must
+		// commit above what is there already, or a backup could end in between.
+		if err := in.wait(); err != nil {
+			return err
+		}
+		if err := w.p.txn.RefreshToNow(ctx); err != nil {
+			return err
+		}
+	}
 	for _, c := range chunks {
 		for _, p := range c.pairs {
 			w.put(p, c.index.Unique)
