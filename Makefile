@@ -32,8 +32,8 @@ lint: ## format, vet, staticcheck
 fuzz: ## fuzz every decoder for a short, bounded time
 	./test/fuzz.sh $(or $(FOR),3s)
 
-oracle: ## random schemas, writes and backups against a plain model; FOR=5m
-	$(GO) test -timeout 30m -count 1 -v -run TestRestoresEqualTheModel ./test -oracle.duration=$(or $(FOR),3m)
+oracle: ## random schemas, writes and backups against a plain model; FOR=1m
+	$(GO) test -timeout 30m -count 1 -v -run TestRestoresEqualTheModel ./test -oracle.duration=$(or $(FOR),1m)
 
 bench: build ## figures as ratios against PostgreSQL in the same run
 	$(GO) run ./test/bench
