@@ -6,7 +6,7 @@ PACKAGES   = ./...
 export GOFLAGS ?= -trimpath
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check ci bench generate fmt fuzz oracle lint clean
+.PHONY: help build demo test check ci bench generate fmt fuzz oracle lint race clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ test: ## run all tests but the slow scenarios
 
 check: lint ## format, vet, lint, layers, short tests
 	$(GO) test -short -timeout 4m $(PACKAGES)
+
+race: ## short tests under the race detector
+	$(GO) test -race -short -timeout 9m $(PACKAGES)
 
 lint: ## format, vet, staticcheck
 	@out=$$(gofmt -l $$(git ls-files '*.go' | grep -v '\.pb\.go$$')); \
@@ -44,7 +47,7 @@ generate: ## regenerate protobuf code
 fmt: ## format the code
 	gofmt -w $$(git ls-files '*.go' | grep -v '\.pb\.go$$')
 
-ci: build check test oracle fuzz demo ## what CI runs
+ci: build check test race oracle fuzz demo ## what CI runs
 
 clean: ## remove what was built
 	rm -rf bin
