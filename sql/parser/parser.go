@@ -66,6 +66,7 @@ const maxPlaceholders = 65535
 func parseOne(whole string, toks []token) (s Statement, err error) {
 	start, end := toks[0].pos, toks[len(toks)-1].end
 	s.SQL, s.Offset = whole[start:end], start
+	local := make([]token, len(toks))
 	defer func() {
 		if r := recover(); r != nil {
 			e, ok := r.(*pgerr.Error)
@@ -73,6 +74,7 @@ func parseOne(whole string, toks []token) (s Statement, err error) {
 				// A bug of ours or of the module must not take the node down.
 				e = pgerr.Newf(pgerr.SyntaxError, "syntax error: %v", r)
 			}
+			wordAsPostgres(e, local, s.SQL)
 			if e.Position > 0 {
 				at := min(start+e.Position-1, len(whole))
 				e.Position = utf8.RuneCountInString(whole[:at]) + 1
@@ -80,7 +82,6 @@ func parseOne(whole string, toks []token) (s Statement, err error) {
 			s, err = Statement{}, e
 		}
 	}()
-	local := make([]token, len(toks))
 	depth := 0
 	for i, t := range toks {
 		if t.op("(") || t.op("[") {

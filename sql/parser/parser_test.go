@@ -159,15 +159,15 @@ func TestErrors(t *testing.T) {
 		code    pgerr.Code
 		pos     int
 	}{
-		{`SELEC 1`, `at or near "selec": syntax error`, pgerr.SyntaxError, 1},
-		{`SELECT 1 FROM`, `at or near "EOF": syntax error`, pgerr.SyntaxError, 14},
-		{`SELECT 'é', ,`, `at or near ",": syntax error`, pgerr.SyntaxError, 13},
-		{"SELECT 1;\n SELECT (", `at or near "EOF": syntax error`, pgerr.SyntaxError, 20},
+		{`SELEC 1`, `syntax error at or near "SELEC"`, pgerr.SyntaxError, 1},
+		{`SELECT 1 FROM`, `syntax error at end of input`, pgerr.SyntaxError, 14},
+		{`SELECT 'é', ,`, `syntax error at or near ","`, pgerr.SyntaxError, 13},
+		{"SELECT 1;\n SELECT (", `syntax error at end of input`, pgerr.SyntaxError, 20},
 		{`SELECT 'x`, "unterminated quoted string at or near \"'x\"", pgerr.SyntaxError, 8},
 		{`SELECT /* x`, "unterminated comment at or near \"/* x\"", pgerr.SyntaxError, 8},
-		{`SELECT N'x' FROM WHERE`, `at or near "where": syntax error`, pgerr.SyntaxError, 18},
-		{`CREATE TABLE t (a mood, b int,, c int)`, `at or near ",": syntax error`, pgerr.SyntaxError, 31},
-		{`CREATE TABLE t (a mood, b wibble wobble)`, `at or near "wobble": syntax error`, pgerr.SyntaxError, 34},
+		{`SELECT N'x' FROM WHERE`, `syntax error at or near "WHERE"`, pgerr.SyntaxError, 18},
+		{`CREATE TABLE t (a mood, b int,, c int)`, `syntax error at or near ","`, pgerr.SyntaxError, 31},
+		{`CREATE TABLE t (a mood, b wibble wobble)`, `syntax error at or near "wobble"`, pgerr.SyntaxError, 34},
 		{`BACKUP DATABASE d TO 'x'`, "The `BACKUP TO` syntax is no longer supported. Please use `BACKUP INTO` to create a backup collection.", pgerr.SyntaxError, 19},
 		{`BACKUP INTO 'x' WITH detached, detached`, `detached option specified multiple times`, pgerr.SyntaxError, 32},
 		{`BACKUP INTO 'x' WITH kms = 'a', kms = 'b'`, `kms specified multiple times`, pgerr.SyntaxError, 33},
@@ -202,9 +202,9 @@ func TestErrors(t *testing.T) {
 }
 
 func TestErrorDetail(t *testing.T) {
-	_, err := Parse("SELECT 1,\n  FROM t")
+	_, err := Parse("SHOW BACKUP\n  FROM t")
 	e := pgerr.Flatten(err)
-	if want := "source SQL:\nSELECT 1,\n  FROM t\n  ^"; e.Detail != want {
+	if want := "source SQL:\nSHOW BACKUP\n  FROM t\n       ^"; e.Detail != want {
 		t.Errorf("detail %q, want %q", e.Detail, want)
 	}
 	_, err = Parse("BACKUP FOO BAR")
