@@ -320,3 +320,46 @@ func TestAbandonedTransactionExpires(t *testing.T) {
 	}
 	ok(t, txn.Rollback(ctx))
 }
+
+// A conditional put needs no refresh while its lock is there. One that a savepoint
+// takes back leaves nothing, but it has shown that there was nothing.
+func TestConditionalPutTakenBackWasARead(t *testing.T) {
+	db := kvtest.NewDB(t)
+	t1, t2 := db.NewTxn(ctx, "t1"), db.NewTxn(ctx, "t2")
+	get(t, t2, key("w"))
+	sp, err := t1.Savepoint(ctx)
+	ok(t, err)
+	ok(t, t1.CPut(ctx, key("k"), val("1"), nil))
+	ok(t, t1.RollbackTo(ctx, sp))
+	get(t, db, key("w"))
+	ok(t, t1.Put(ctx, key("w"), val("1"))) // Pushed above that read and so above t2.
+	ok(t, t1.Commit(ctx))
+	if ts := t1.CommitTimestamp(); ts.LessEq(t2.ReadTimestamp()) {
+		t.Fatalf("t1 committed at %s, not above t2 at %s: the test shows nothing", ts, t2.ReadTimestamp())
+	}
+	// t1 saw no k, so it is before t2; t2 saw no w, so it is before t1.
+	err = t2.Put(ctx, key("k"), val("2"))
+	if err == nil {
+		err = t2.Commit(ctx)
+	}
+	if !isRetry(err) {
+		t.Fatalf("got %v, want a retry error", err)
+	}
+	ok(t, t2.Rollback(ctx))
+}
+
+// The commit of a large load that was pushed looks at none of its keys again.
+func TestConditionalPutsAreNotRefreshed(t *testing.T) {
+	db := kvtest.NewDB(t)
+	t1 := db.NewTxn(ctx, "t1")
+	ok(t, t1.CPut(ctx, key("a"), val("1"), nil))
+	if t1.HasReads() {
+		t.Fatal("a key under the transaction's own lock is to be refreshed")
+	}
+	get(t, db, key("b"))
+	ok(t, t1.CPut(ctx, key("b"), val("1"), nil)) // Pushed.
+	ok(t, t1.Commit(ctx))
+	if got := get(t, db, key("a")) + get(t, db, key("b")); got != "11" {
+		t.Fatalf("got %q", got)
+	}
+}

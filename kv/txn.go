@@ -359,6 +359,11 @@ func (t *Txn) RollbackTo(ctx context.Context, sp Savepoint) error {
 		}
 	}
 	if sp.seq < t.proto.Sequence {
+		// A conditional put that is taken back has still shown what was there, and
+		// leaves no version that would keep later writers above it.
+		for _, l := range t.locks.sorted() {
+			t.reads.add(l.Key, l.EndKey)
+		}
 		t.proto.IgnoredSeqNums = addIgnored(t.proto.IgnoredSeqNums, kvpb.SeqRange{Start: sp.seq + 1, End: t.proto.Sequence})
 	}
 	t.readSeq = t.proto.Sequence

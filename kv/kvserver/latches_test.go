@@ -139,6 +139,7 @@ func TestTimestampCacheAgainstAModel(t *testing.T) {
 	}
 	c := newTSCache(hlc.Timestamp{WallTime: 5})
 	c.spans.maxSize = 16 // rotates often
+	c.slots = make([]tsSlot, 16)
 	var reads []read
 	k := func(i int) keys.Key { return keys.Key(fmt.Sprintf("%03d", i)) }
 	for i := range 800 {
@@ -175,5 +176,26 @@ func TestTimestampCacheAgainstAModel(t *testing.T) {
 	c.add(sp("b"), hlc.Timestamp{WallTime: 20}, [16]byte{8})
 	if got := c.forward(sp("b"), hlc.Timestamp{WallTime: 20}, own); got.Logical != 1 {
 		t.Errorf("the read of another at the same time does not push: %s", got)
+	}
+}
+
+// A key that is read all the time does not push the writes of keys that share its
+// slot: a bulk load meets every slot.
+func TestTimestampCacheSlotsKnowTheirKey(t *testing.T) {
+	c := newTSCache(hlc.Timestamp{})
+	c.slots = make([]tsSlot, 1)
+	at := func(wall int64) hlc.Timestamp { return hlc.Timestamp{WallTime: wall} }
+	c.add(sp("a"), at(10), [16]byte{1})
+	for ts := int64(20); ts < 30; ts++ {
+		c.add(sp("hot"), at(ts), [16]byte{2})
+	}
+	if got := c.forward(sp("b"), at(15), [16]byte{3}); got != at(15) {
+		t.Errorf("a write of b at 15 moves to %s, though only hot was read after that", got)
+	}
+	if got := c.forward(sp("a"), at(10), [16]byte{3}); got.LessEq(at(10)) {
+		t.Errorf("the read of a at 10 is forgotten: a write moves to %s", got)
+	}
+	if got := c.forward(sp("hot"), at(15), [16]byte{3}); got.LessEq(at(29)) {
+		t.Errorf("the read of hot at 29 is forgotten: a write moves to %s", got)
 	}
 }

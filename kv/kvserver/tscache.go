@@ -17,8 +17,10 @@ import (
 // slips in below a read that was already answered. It may answer too high, never
 // too low: what it forgets is covered by a floor.
 //
-// Single keys go into a fixed table by their hash; keys that share a slot share
-// the higher timestamp. Spans go into a tree of regions; when that grows too
+// Single keys go into a fixed table by their hash. A slot remembers the latest
+// read with its key's hash and, of all other keys that share the slot, only the
+// highest timestamp: so a few keys that are read all the time do not push the
+// writes of everyone else. Spans go into a tree of regions; when that grows too
 // large, the older half becomes part of the floor.
 type tsCache struct {
 	seed  maphash.Seed
@@ -53,7 +55,27 @@ type tsEntry struct {
 	txn kvpb.TxnID
 }
 
-type tsSlot = tsEntry
+// tsSlot is what was read of the keys that share a slot.
+//
+// Invariant: each read is covered by last, if it was of the key with that hash,
+// or by others.
+type tsSlot struct {
+	hash   uint64
+	last   tsEntry
+	others tsEntry
+}
+
+func (s *tsSlot) add(hash uint64, e tsEntry) {
+	switch {
+	case s.hash == hash:
+		s.last.merge(e)
+	case s.last.ts.Less(e.ts):
+		s.others.merge(s.last)
+		s.hash, s.last = hash, e
+	default:
+		s.others.merge(e)
+	}
+}
 
 // merge raises e to o.
 func (e *tsEntry) merge(o tsEntry) {
@@ -91,10 +113,11 @@ func newTSCache(floor hlc.Timestamp) *tsCache {
 func (c *tsCache) add(span keys.Span, ts hlc.Timestamp, txn kvpb.TxnID) {
 	e := tsEntry{ts: ts, txn: txn}
 	if len(span.EndKey) == 0 {
-		i := maphash.Bytes(c.seed, span.Key) % tsSlots
+		hash := maphash.Bytes(c.seed, span.Key)
+		i := hash % uint64(len(c.slots))
 		l := &c.locks[i%tsStripes]
 		l.Lock()
-		c.slots[i].merge(e)
+		c.slots[i].add(hash, e)
 		l.Unlock()
 		return
 	}
@@ -126,17 +149,22 @@ func (c *tsCache) forward(span keys.Span, ts hlc.Timestamp, txn kvpb.TxnID) hlc.
 		}
 	}
 	if len(span.EndKey) == 0 {
-		i := maphash.Bytes(c.seed, span.Key) % tsSlots
+		hash := maphash.Bytes(c.seed, span.Key)
+		i := hash % uint64(len(c.slots))
 		l := &c.locks[i%tsStripes]
 		l.Lock()
-		above(c.slots[i])
+		if c.slots[i].hash == hash {
+			above(c.slots[i].last)
+		}
+		above(c.slots[i].others)
 		l.Unlock()
 	} else {
 		// Any slot may hold a key of the span. Wide writes are rare.
 		for i := range c.slots {
 			l := &c.locks[i%tsStripes]
 			l.Lock()
-			above(c.slots[i])
+			above(c.slots[i].last)
+			above(c.slots[i].others)
 			l.Unlock()
 		}
 	}
