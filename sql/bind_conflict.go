@@ -28,25 +28,8 @@ func (b *binder) bindConflict(m *mutationNode, oc *tree.OnConflict, s *scope, re
 			return pgerr.Newf(pgerr.UndefinedObject, "constraint %q for table %q does not exist", constraint, desc.Name())
 		}
 	case len(oc.Columns) > 0:
-		want := map[uint32]bool{}
-		for _, n := range oc.Columns {
-			col := desc.ColumnByName(string(n))
-			if col == nil {
-				return b.p.locateName(errNoColumn(string(n)), string(n))
-			}
-			want[col.ID] = true
-		}
-		for _, x := range unique {
-			if len(x.KeyColumns) != len(want) || x.Predicate != "" {
-				continue
-			}
-			all := true
-			for _, k := range x.KeyColumns {
-				all = all && want[k.ID]
-			}
-			if all {
-				c.arbiters = append(c.arbiters, x)
-			}
+		if err := b.inferArbiters(c, oc, desc, unique); err != nil {
+			return err
 		}
 		if c.arbiters == nil {
 			return pgerr.New("42P10", "there is no unique or exclusion constraint matching the ON CONFLICT specification")
@@ -115,6 +98,85 @@ func (b *binder) bindConflict(m *mutationNode, oc *tree.OnConflict, s *scope, re
 	}
 	c.checks, err = b.bindChecks(desc, c.updRow, c.changed)
 	return err
+}
+
+// inferArbiters finds the unique indexes over the columns and expressions of ON
+// CONFLICT (…). Partial ones fit if its WHERE implies their predicate.
+func (b *binder) inferArbiters(c *conflictPlan, oc *tree.OnConflict, desc *catalog.Table, unique []*catalog.Index) error {
+	cols, exprs, predicate := conflictExprs(oc)
+	row := make([]colID, len(desc.AllColumns()))
+	for i, col := range desc.AllColumns() {
+		row[i] = b.newCol(col.Name, col.Type)
+	}
+	sc := tableRowScope(desc, row)
+	want := map[uint32]bool{}
+	for _, n := range cols {
+		col := desc.ColumnByName(n)
+		if col == nil {
+			return b.p.locateName(errNoColumn(n), n)
+		}
+		want[col.ID] = true
+	}
+	texts := map[string]bool{}
+	for _, s := range exprs {
+		e, err := parser.ParseExpr(s)
+		if err != nil {
+			return err
+		}
+		te, err := b.bindExpr(e, sc, exprMode{clause: "ON CONFLICT"})
+		if err != nil {
+			return err
+		}
+		if r, ok := te.(*colRef); ok {
+			for i, id := range row {
+				if id == r.id {
+					want[desc.AllColumns()[i].ID] = true
+				}
+			}
+			continue
+		}
+		texts[tree.AsString(te)] = true
+	}
+	var given []tree.TypedExpr
+	if predicate != "" {
+		e, err := parser.ParseExpr(predicate)
+		if err != nil {
+			return err
+		}
+		te, err := b.bindBool(e, sc, exprMode{clause: "WHERE"})
+		if err != nil {
+			return err
+		}
+		given = splitAnd(te)
+	}
+	for _, x := range unique {
+		if len(x.KeyColumns) != len(want)+len(texts) {
+			continue
+		}
+		all := true
+		for _, k := range x.KeyColumns {
+			if !k.Virtual {
+				all = all && want[k.ID]
+				continue
+			}
+			te, err := b.virtualExpr(k, sc)
+			if err != nil {
+				return err
+			}
+			all = all && texts[tree.AsString(te)]
+		}
+		if all && x.Predicate != "" {
+			te, err := b.predicate(x, sc)
+			if err != nil {
+				return err
+			}
+			all = impliesAll(given, splitAnd(te))
+		}
+		if all {
+			c.arbiters = append(c.arbiters, x)
+		}
+	}
+	return nil
 }
 
 // uniqueIndexes are the indexes that can be in the way of an insert.

@@ -518,8 +518,8 @@ func (b *binder) computedItems(desc *catalog.Table, row []colID) ([]item, error)
 	var out []item
 	cols := desc.AllColumns()
 	for i, c := range cols {
-		if !c.IsComputed() || c.Virtual && row[i] != 0 {
-			continue
+		if !c.IsComputed() || c.Virtual {
+			continue // What is not stored is the index writer's business.
 		}
 		e, err := b.storedExpr(c.ComputeExpr)
 		if err != nil {

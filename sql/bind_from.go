@@ -207,7 +207,34 @@ func (b *binder) addTable(ref *catalog.TableRef, alias string, all bool) (*table
 			cols = append(cols, scopeCol{name: c.Name, table: alias, schema: ref.Schema.Name, db: db, id: id, typ: c.Type, hidden: c.Hidden})
 		}
 	}
+	if hasIndexExprs(ref.Table) {
+		b.bindIndexExprs(tab)
+	}
 	return tab, cols
+}
+
+// bindIndexExprs binds what the indexes of a table are over, for the optimizer.
+func (b *binder) bindIndexExprs(tab *tableRef) {
+	tab.exprs, tab.preds = map[uint32]tree.TypedExpr{}, map[uint32][]tree.TypedExpr{}
+	row := make([]colID, len(tab.desc.AllColumns()))
+	for i, c := range tab.columns {
+		row[c.Ordinal] = tab.colIDs[i]
+	}
+	sc := tableRowScope(tab.desc, row)
+	for _, c := range tab.columns {
+		if c.Virtual {
+			if e, err := b.virtualExpr(c, sc); err == nil {
+				tab.exprs[c.ID] = e
+			}
+		}
+	}
+	for _, x := range tab.desc.PublicIndexes() {
+		if x.Predicate != "" {
+			if e, err := b.predicate(x, sc); err == nil {
+				tab.preds[x.ID] = splitAnd(e)
+			}
+		}
+	}
 }
 
 func (b *binder) bindVirtual(vt *virtualTable, db string) (rel, []scopeCol, error) {

@@ -304,20 +304,6 @@ func (p *planner) renameColumnStmt(ctx context.Context, n *tree.RenameColumn) er
 	})
 }
 
-// createIndexExt is CREATE INDEX with a predicate or expressions.
-func (p *planner) createIndexExt(ctx context.Context, n *parser.CreateIndex) error {
-	for _, e := range n.Exprs {
-		if e != nil {
-			return pgerr.New(pgerr.FeatureNotSupported, "unimplemented: indexes on expressions").
-				WithHint("Add a stored generated column and index that.")
-		}
-	}
-	if n.Predicate != nil {
-		return pgerr.New(pgerr.FeatureNotSupported, "unimplemented: partial indexes").WithHint("Leave out the WHERE clause.")
-	}
-	return p.createIndex(ctx, n.CreateIndex)
-}
-
 // checkRelations makes VACUUM and ANALYZE fail on names that do not exist.
 func (p *planner) checkRelations(ctx context.Context, names []*tree.UnresolvedObjectName) error {
 	for _, n := range names {

@@ -82,7 +82,10 @@ func (a *tableAlter) buildIndexes(ctx context.Context, ids []uint32) error {
 	if err != nil {
 		return err
 	}
-	needed := neededColumns(newTable, ids)
+	needed, err := neededColumns(newTable, ids)
+	if err != nil {
+		return err
+	}
 	b, err := a.p.newIndexBuilder(ctx, newTable, needed, ids)
 	if err != nil {
 		return err
@@ -92,6 +95,8 @@ func (a *tableAlter) buildIndexes(ctx context.Context, ids []uint32) error {
 		switch v, ok := a.values[c.ID]; {
 		case ok:
 			exprs = append(exprs, "("+v+")::"+catalog.SQLTypeName(c.Type, newTable.Enums()))
+		case c.Virtual:
+			exprs = append(exprs, "NULL") // The builder fills it in.
 		case a.old.ColumnByID(c.ID) != nil:
 			exprs = append(exprs, quoteIdent(a.old.ColumnByID(c.ID).Name))
 		default:
@@ -141,11 +146,11 @@ func errContainsNulls(table, column string) error {
 }
 
 // neededColumns are the columns that some indexes hold.
-func neededColumns(t *catalog.Table, ids []uint32) []*catalog.Column {
+func neededColumns(t *catalog.Table, ids []uint32) ([]*catalog.Column, error) {
 	var out []*catalog.Column
 	add := func(cs []*catalog.Column) {
 		for _, c := range cs {
-			if !c.Virtual && !slices.Contains(out, c) {
+			if !slices.Contains(out, c) {
 				out = append(out, c)
 			}
 		}
@@ -154,9 +159,16 @@ func neededColumns(t *catalog.Table, ids []uint32) []*catalog.Column {
 		if x := t.IndexByID(id); x != nil {
 			add(x.FullKeyColumns())
 			add(x.StoredColumns)
+			used, err := columnsOfIndexExprs(t.Proto(), x.PB)
+			if err != nil {
+				return nil, err
+			}
+			for _, id := range used {
+				add([]*catalog.Column{t.ColumnByID(id)})
+			}
 		}
 	}
-	return out
+	return out, nil
 }
 
 // hydrated wraps a message that is not written yet.

@@ -411,7 +411,11 @@ func (a *tableAlter) dropColumn(ctx context.Context, name string, ifExists bool,
 		}
 	}
 	for _, x := range slices.Clone(a.pb.Indexes) {
-		if uses(x.KeyColumnIds) || uses(x.StoreColumnIds) {
+		used, err := columnsOfIndexExprs(a.pb, x)
+		if err != nil {
+			return err
+		}
+		if uses(x.KeyColumnIds) || uses(x.StoreColumnIds) || uses(used) {
 			if err := a.dropIndex(ctx, x, behavior); err != nil {
 				return err
 			}
@@ -424,7 +428,7 @@ func (a *tableAlter) dropColumn(ctx context.Context, name string, ifExists bool,
 		}
 	}
 	for _, o := range a.pb.Columns {
-		if o.ComputeExpr == nil || o.Id == id {
+		if o.ComputeExpr == nil || o.Id == id || o.Inaccessible {
 			continue
 		}
 		e, err := parseExpr(o.GetComputeExpr())
@@ -546,6 +550,7 @@ func (a *tableAlter) dropIndex(ctx context.Context, x *catalogpb.IndexDescriptor
 	a.pb.Indexes = slices.DeleteFunc(a.pb.Indexes, func(y *catalogpb.IndexDescriptor) bool { return y.Id == x.Id })
 	a.build = slices.DeleteFunc(a.build, func(id uint32) bool { return id == x.Id })
 	a.dropped = append(a.dropped, x.Id)
+	dropUnusedExprColumns(a.pb)
 	return a.p.deleteComments(ctx, commentIndex, a.pb.Id, int64(x.Id))
 }
 
@@ -670,7 +675,7 @@ func (a *tableAlter) alterType(ctx context.Context, c *tree.AlterTableAlterColum
 		return pgerr.Newf(pgerr.InvalidTableDefinition, "cannot specify USING when altering type of generated column")
 	}
 	for _, o := range a.pb.Columns {
-		if o.ComputeExpr == nil || o.Id == col.Id {
+		if o.ComputeExpr == nil || o.Id == col.Id || o.Inaccessible {
 			continue
 		}
 		e, err := parseExpr(o.GetComputeExpr())
@@ -721,6 +726,44 @@ func (a *tableAlter) alterType(ctx context.Context, c *tree.AlterTableAlterColum
 		if slices.Contains(x.KeyColumnIds, col.Id) || slices.Contains(x.StoreColumnIds, col.Id) {
 			a.renewIndex(x)
 		}
+	}
+	return a.retypeIndexExprs(ctx, col.Id)
+}
+
+// retypeIndexExprs rebuilds the indexes whose expressions or predicates use a column
+// that got another type, and gives their hidden columns the type that follows.
+func (a *tableAlter) retypeIndexExprs(ctx context.Context, id uint32) error {
+	for _, x := range a.pb.Indexes {
+		used, err := columnsOfIndexExprs(a.pb, x)
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(used, id) {
+			continue
+		}
+		if x.Predicate != "" {
+			e, err := parseExpr(x.Predicate)
+			if err != nil {
+				return err
+			}
+			if x.Predicate, err = a.p.indexPredicate(ctx, a.pb, e); err != nil {
+				return err
+			}
+		}
+		for _, kid := range x.KeyColumnIds {
+			c := findColumnByID(a.pb, kid)
+			if !c.Inaccessible {
+				continue
+			}
+			e, err := parseExpr(c.GetComputeExpr())
+			if err != nil {
+				return err
+			}
+			if c.Type, err = a.p.exprType(ctx, a.pb, e); err != nil {
+				return err
+			}
+		}
+		a.renewIndex(x)
 	}
 	return nil
 }
@@ -834,6 +877,15 @@ func (a *tableAlter) constraintUsingIndex(c *parser.AlterTableAddConstraintUsing
 	}
 	if !x.Unique {
 		return pgerr.Newf(pgerr.WrongObjectType, "\"%s\" is not a unique index", x.Name)
+	}
+	const cannot = "Cannot create a primary key or unique constraint using such an index."
+	if x.Predicate != "" {
+		return pgerr.Newf(pgerr.WrongObjectType, "\"%s\" is a partial index", x.Name).WithDetail(cannot)
+	}
+	for _, id := range x.KeyColumnIds {
+		if findColumnByID(a.pb, id).Inaccessible {
+			return pgerr.Newf(pgerr.WrongObjectType, "index \"%s\" contains expressions", x.Name).WithDetail(cannot)
+		}
 	}
 	name := string(c.Name)
 	if name == "" {

@@ -237,7 +237,12 @@ func (m *tableMaker) addDefs(ctx context.Context, defs tree.TableDefs) error {
 				err = m.addUnique(d)
 			}
 		case *tree.IndexTableDef:
-			err = m.addIndex(d)
+			err = m.addIndex(ctx, d)
+		case *parser.IndexDef:
+			var x *catalogpb.IndexDescriptor
+			if x, err = m.p.makeIndex(ctx, m.pb, string(d.Name), d.Unique, d.CreateIndex); err == nil {
+				m.pb.Indexes = append(m.pb.Indexes, x)
+			}
 		case *tree.CheckConstraintTableDef:
 			err = m.addCheck(ctx, string(d.Name), d.Expr, "")
 		case *tree.ForeignKeyConstraintTableDef:
@@ -359,9 +364,6 @@ func indexColumns(pb *catalogpb.TableDescriptor, elems tree.IndexElemList) (cols
 		if err := checkIndexable(t, c.Name); err != nil {
 			return nil, nil, err
 		}
-		if c.Virtual {
-			return nil, nil, pgerr.New(pgerr.FeatureNotSupported, "indexes on virtual generated columns are not supported")
-		}
 		dir := catalogpb.Direction_ASC
 		if e.Direction == tree.Descending {
 			dir = catalogpb.Direction_DESC
@@ -460,11 +462,15 @@ func errConstraintExists(pb *catalogpb.TableDescriptor, name string) error {
 }
 
 // addIndex adds an INDEX element.
-func (m *tableMaker) addIndex(d *tree.IndexTableDef) error {
+func (m *tableMaker) addIndex(ctx context.Context, d *tree.IndexTableDef) error {
 	if d.Inverted || d.Interleave != nil || d.PartitionBy != nil || d.Sharded != nil {
-		return pgerr.New(pgerr.FeatureNotSupported, "unimplemented: inverted, interleaved, partitioned or hash-sharded indexes")
+		if d.Inverted {
+			return errNoInverted()
+		}
+		return pgerr.New(pgerr.FeatureNotSupported, "unimplemented: interleaved, partitioned or hash-sharded indexes")
 	}
-	x, err := makeIndex(m.pb, string(d.Name), false, d.Columns, d.Storing)
+	n := &parser.CreateIndex{CreateIndex: &tree.CreateIndex{Columns: d.Columns, Storing: d.Storing}}
+	x, err := m.p.makeIndex(ctx, m.pb, string(d.Name), false, n)
 	if err != nil {
 		return err
 	}
@@ -473,26 +479,41 @@ func (m *tableMaker) addIndex(d *tree.IndexTableDef) error {
 }
 
 // makeIndex returns the index of CREATE INDEX.
-func makeIndex(pb *catalogpb.TableDescriptor, name string, unique bool, elems tree.IndexElemList, storing tree.NameList) (*catalogpb.IndexDescriptor, error) {
+func (p *planner) makeIndex(ctx context.Context, pb *catalogpb.TableDescriptor, name string, unique bool, n *parser.CreateIndex) (*catalogpb.IndexDescriptor, error) {
+	elems := slices.Clone(n.Columns)
+	parts := make([]string, len(elems)) // of a name to choose
+	for i := range elems {
+		if i >= len(n.Exprs) || n.Exprs[i] == nil {
+			parts[i] = string(elems[i].Column)
+			continue
+		}
+		col, err := p.exprColumn(ctx, pb, n.Exprs[i])
+		if err != nil {
+			return nil, err
+		}
+		elems[i].Column, parts[i] = tree.Name(col.Name), exprName(n.Exprs[i])
+	}
 	cols, dirs, err := indexColumns(pb, elems)
 	if err != nil {
 		return nil, err
 	}
-	stored, err := storingColumns(pb, storing, cols)
+	predicate := ""
+	if n.Predicate != nil {
+		if predicate, err = p.indexPredicate(ctx, pb, n.Predicate); err != nil {
+			return nil, err
+		}
+	}
+	stored, err := storingColumns(pb, n.Storing, cols)
 	if err != nil {
 		return nil, err
 	}
 	if name == "" {
-		names := make([]string, len(cols))
-		for i, c := range cols {
-			names[i] = c.Name
-		}
-		name = chooseConstraintName(pb, names, "idx")
+		name = chooseConstraintName(pb, parts, "idx")
 	} else if constraintNames(pb)[name] {
 		return nil, errConstraintExists(pb, name)
 	}
 	x := newIndexDesc(pb, name, unique, cols, dirs, stored)
-	x.CreatedExplicitly = true
+	x.CreatedExplicitly, x.Predicate = true, predicate
 	return x, nil
 }
 
@@ -596,8 +617,16 @@ func (m *tableMaker) expandLike(ctx context.Context, defs tree.TableDefs) (tree.
 					continue
 				}
 				def := tree.IndexTableDef{}
+				own := &parser.CreateIndex{CreateIndex: &tree.CreateIndex{Unique: x.Unique}}
 				for i, c := range x.KeyColumns {
 					e := tree.IndexElem{Column: tree.Name(c.Name)}
+					var expr tree.Expr
+					if c.Inaccessible {
+						if expr, err = parseExpr(c.ComputeExpr); err != nil {
+							return nil, err
+						}
+					}
+					own.Exprs = append(own.Exprs, expr)
 					if x.KeyDirections[i] == catalogpb.Direction_DESC {
 						e.Direction = tree.Descending
 					}
@@ -607,6 +636,16 @@ func (m *tableMaker) expandLike(ctx context.Context, defs tree.TableDefs) (tree.
 					for _, c := range x.StoredColumns {
 						def.Storing = append(def.Storing, tree.Name(c.Name))
 					}
+				}
+				if x.Predicate != "" {
+					if own.Predicate, err = parseExpr(x.Predicate); err != nil {
+						return nil, err
+					}
+				}
+				if !x.Primary && x.PB.CreatedExplicitly {
+					own.Columns, own.Storing = def.Columns, def.Storing
+					out = append(out, &parser.IndexDef{CreateIndex: own})
+					continue
 				}
 				if x.Unique {
 					out = append(out, &tree.UniqueConstraintTableDef{IndexTableDef: def, PrimaryKey: x.Primary})

@@ -326,7 +326,7 @@ func (p *planner) makeCheck(ctx context.Context, pb *catalogpb.TableDescriptor, 
 // checkComputed checks the expressions of generated columns.
 func (p *planner) checkComputed(ctx context.Context, pb *catalogpb.TableDescriptor) error {
 	for _, c := range pb.Columns {
-		if c.ComputeExpr == nil {
+		if c.ComputeExpr == nil || c.Inaccessible {
 			continue
 		}
 		e, err := parseExpr(c.GetComputeExpr())

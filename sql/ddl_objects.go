@@ -757,8 +757,13 @@ func (p *planner) alterSchema(ctx context.Context, n *parser.AlterSchema) error 
 
 // createIndex runs CREATE INDEX.
 func (p *planner) createIndex(ctx context.Context, n *tree.CreateIndex) error {
+	return p.createIndexExt(ctx, &parser.CreateIndex{CreateIndex: n})
+}
+
+// createIndexExt is CREATE INDEX, also with a predicate or on expressions.
+func (p *planner) createIndexExt(ctx context.Context, n *parser.CreateIndex) error {
 	if n.Inverted {
-		return pgerr.New(pgerr.FeatureNotSupported, "unimplemented: inverted indexes")
+		return errNoInverted()
 	}
 	if n.Interleave != nil || n.PartitionBy != nil || n.Sharded != nil {
 		return pgerr.New(pgerr.FeatureNotSupported, "unimplemented: interleaved, partitioned or hash-sharded indexes")
@@ -786,7 +791,7 @@ func (p *planner) createIndex(ctx context.Context, n *tree.CreateIndex) error {
 			return nil
 		}
 	}
-	x, err := makeIndex(a.pb, string(n.Name), n.Unique, n.Columns, n.Storing)
+	x, err := p.makeIndex(ctx, a.pb, string(n.Name), n.Unique, n)
 	if err != nil {
 		return err
 	}

@@ -450,11 +450,14 @@ func (p *planner) fillMaterializedView(ctx context.Context, id catalog.ID) (int6
 	if err != nil {
 		return 0, err
 	}
-	b, err := p.newIndexBuilder(ctx, t, neededColumns(t, indexIDs(t)), indexIDs(t))
+	needed, err := neededColumns(t, indexIDs(t))
 	if err != nil {
 		return 0, err
 	}
-	needed := neededColumns(t, indexIDs(t))
+	b, err := p.newIndexBuilder(ctx, t, needed, indexIDs(t))
+	if err != nil {
+		return 0, err
+	}
 	// The query yields the visible columns in order; the hidden key is made here.
 	at := make([]int, len(needed))
 	for i, c := range needed {

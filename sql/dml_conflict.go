@@ -98,6 +98,9 @@ func (co *conflictOp) fill(ctx context.Context, o *mutationOpr) (bool, error) {
 		}
 		row := make(tree.Datums, len(o.new))
 		gather(row, in, o.new)
+		if err := o.w.exprs.fill(row); err != nil {
+			return false, err
+		}
 		co.group = append(co.group, row)
 	}
 	if len(co.group) == 0 {
@@ -115,7 +118,7 @@ func (co *conflictOp) fill(ctx context.Context, o *mutationOpr) (bool, error) {
 
 // arbiterKey is the key on which a row would collide in x, nil if it cannot.
 func (co *conflictOp) arbiterKey(o *mutationOpr, x *catalog.Index, row tree.Datums) (keys.Key, error) {
-	if ok, err := o.w.inIndex(x, row); err != nil || !ok {
+	if ok, err := o.w.exprs.in(x, row); err != nil || !ok {
 		return nil, err
 	}
 	vals := make(tree.Datums, len(x.KeyColumns))

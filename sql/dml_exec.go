@@ -40,12 +40,11 @@ type rowWriter struct {
 	bytes int
 	// ingest, if set, takes new rows instead of batch.
 	ingest *ingester
-	// preds are the predicates of partial indexes, over rows.
-	preds map[uint32]tree.TypedExpr
-	kvs   []rowenc.KV
-	old   []rowenc.KV
-	ks    []keys.Key
-	rows  int64 // net change of the row count
+	exprs  *indexExprs // nil: no partial indexes and none on expressions
+	kvs    []rowenc.KV
+	old    []rowenc.KV
+	ks     []keys.Key
+	rows   int64 // net change of the row count
 }
 
 func (p *planner) newRowWriter(ctx context.Context, desc *catalog.Table) (*rowWriter, error) {
@@ -56,6 +55,9 @@ func (p *planner) newRowWriter(ctx context.Context, desc *catalog.Table) (*rowWr
 	}
 	w.writable = desc.WritableIndexes()
 	w.deletable = desc.DeletableIndexes()
+	if w.exprs, err = p.newIndexExprs(desc, w.cols); err != nil {
+		return nil, err
+	}
 	w.fks, err = p.newFKEnforcer(ctx, desc)
 	return w, err
 }
@@ -108,13 +110,16 @@ func failingRow(p *planner, desc *catalog.Table, row tree.Datums) string {
 
 // insert adds a row. Conflicting keys are found when the batch is sent.
 func (w *rowWriter) insert(ctx context.Context, row tree.Datums) error {
-	var err error
+	err := w.exprs.fill(row)
+	if err != nil {
+		return err
+	}
 	if w.kvs, err = w.enc.EncodeRow(w.kvs[:0], row); err != nil {
 		return err
 	}
 	w.add(w.desc.PrimaryIndex(), w.kvs)
 	for _, x := range w.writable {
-		if ok, err := w.inIndex(x, row); err != nil {
+		if ok, err := w.exprs.in(x, row); err != nil {
 			return err
 		} else if !ok {
 			continue
@@ -168,26 +173,6 @@ func (w *rowWriter) stopIngesting(ctx context.Context) error {
 	return nil
 }
 
-// indexPredicate binds the predicate of a partial index over rows laid out by
-// the ordinals of desc.AllColumns().
-func (p *planner) indexPredicate(desc *catalog.Table, x *catalog.Index) (tree.TypedExpr, error) {
-	b := &binder{ctx: p.ctx(), p: p, md: &metadata{}}
-	row := make([]colID, len(desc.AllColumns()))
-	for i, c := range desc.AllColumns() {
-		row[i] = b.newCol(c.Name, c.Type)
-	}
-	e, err := b.storedExpr(x.Predicate)
-	if err != nil {
-		return nil, err
-	}
-	te, err := b.bindBool(e, tableRowScope(desc, row), exprMode{clause: "index predicate"})
-	if err != nil {
-		return nil, err
-	}
-	c := p.newCompiler(p.ctx(), b.md)
-	return c.bind(te, newLayout(row))
-}
-
 // put adds a pair to the batch; with check the key must be free.
 func (w *rowWriter) put(p rowenc.KV, check bool) {
 	if check {
@@ -203,27 +188,13 @@ func (w *rowWriter) del(k keys.Key) {
 	w.bytes += len(k)
 }
 
-// inIndex says whether a row belongs into a partial index.
-func (w *rowWriter) inIndex(x *catalog.Index, row tree.Datums) (bool, error) {
-	if x.Predicate == "" {
-		return true, nil
-	}
-	pred, ok := w.preds[x.ID]
-	if !ok {
-		var err error
-		if pred, err = w.p.indexPredicate(w.desc, x); err != nil {
-			return false, err
-		}
-		if w.preds == nil {
-			w.preds = map[uint32]tree.TypedExpr{}
-		}
-		w.preds[x.ID] = pred
-	}
-	return w.p.flow.EvalBool(pred, row)
-}
-
 // update replaces old by new. changed are the ordinals that may differ.
 func (w *rowWriter) update(ctx context.Context, old, new tree.Datums, changed map[int]bool) error {
+	for _, row := range []tree.Datums{old, new} {
+		if err := w.exprs.fill(row); err != nil {
+			return err
+		}
+	}
 	pkChanged := false
 	for _, k := range w.desc.PrimaryIndex().KeyColumns {
 		if changed[k.Ordinal] {
@@ -282,14 +253,15 @@ func (w *rowWriter) update(ctx context.Context, old, new tree.Datums, changed ma
 	return w.maybeFlush(ctx)
 }
 
-// touches says whether an index has any of the changed columns.
+// touches says whether an index has any of the changed columns. Those of its
+// expressions may be any.
 func touches(x *catalog.Index, changed map[int]bool) bool {
 	if x.Predicate != "" {
 		return true
 	}
 	for _, l := range [][]*catalog.Column{x.KeyColumns, x.SuffixColumns, x.StoredColumns} {
 		for _, c := range l {
-			if changed[c.Ordinal] {
+			if changed[c.Ordinal] || c.Virtual {
 				return true
 			}
 		}
@@ -299,11 +271,11 @@ func touches(x *catalog.Index, changed map[int]bool) bool {
 
 // updateIndex changes the entries of one index.
 func (w *rowWriter) updateIndex(x *catalog.Index, old, new tree.Datums) error {
-	oldIn, err := w.inIndex(x, old)
+	oldIn, err := w.exprs.in(x, old)
 	if err != nil {
 		return err
 	}
-	newIn, err := w.inIndex(x, new)
+	newIn, err := w.exprs.in(x, new)
 	if err != nil {
 		return err
 	}
@@ -346,7 +318,10 @@ func (w *rowWriter) updateIndex(x *catalog.Index, old, new tree.Datums) error {
 
 // delete removes a row.
 func (w *rowWriter) delete(ctx context.Context, old tree.Datums) error {
-	var err error
+	err := w.exprs.fill(old)
+	if err != nil {
+		return err
+	}
 	if w.ks, err = w.enc.RowKeys(w.ks[:0], old); err != nil {
 		return err
 	}
@@ -354,7 +329,7 @@ func (w *rowWriter) delete(ctx context.Context, old tree.Datums) error {
 		w.del(k)
 	}
 	for _, x := range w.deletable {
-		if ok, err := w.inIndex(x, old); err != nil {
+		if ok, err := w.exprs.in(x, old); err != nil {
 			return err
 		} else if !ok {
 			continue
@@ -457,7 +432,7 @@ func (p *planner) uniqueViolation(ctx context.Context, desc *catalog.Table, key 
 		f := rowenc.NewFetcher(desc, x, x.KeyColumns)
 		row := make(tree.Datums, len(x.KeyColumns))
 		if ok, err := f.Next(ctx, &rowenc.SlicePairs{KVs: []rowenc.KV{{Key: key, Value: value}}}, row); err == nil && ok {
-			return e.WithDetail("Key (%s)=(%s) already exists.", columnList(x.KeyColumns), p.valueList(row, x.KeyColumns))
+			return e.WithDetail("Key (%s)=(%s) already exists.", keyList(x.KeyColumns), p.valueList(row, x.KeyColumns))
 		}
 		return e
 	}
@@ -468,6 +443,18 @@ func columnList(cols []*catalog.Column) string {
 	names := make([]string, len(cols))
 	for i, c := range cols {
 		names[i] = c.Name
+	}
+	return strings.Join(names, ", ")
+}
+
+// keyList is columnList for the key of an index, which may have expressions.
+func keyList(cols []*catalog.Column) string {
+	names := make([]string, len(cols))
+	for i, c := range cols {
+		names[i] = c.Name
+		if c.Inaccessible {
+			names[i] = indexElem(c, nil)
+		}
 	}
 	return strings.Join(names, ", ")
 }

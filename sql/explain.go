@@ -356,17 +356,17 @@ func (e *explainer) scan(t *scanNode, d int, rows string) {
 	for _, p := range a.points {
 		switch {
 		case p.null:
-			conds = append(conds, p.col.Name+" IS NULL")
+			conds = append(conds, indexElem(p.col, nil)+" IS NULL")
 		case p.array != nil:
-			conds = append(conds, fmt.Sprintf("%s = ANY (%s)", p.col.Name, e.text(p.array)))
+			conds = append(conds, fmt.Sprintf("%s = ANY (%s)", indexElem(p.col, nil), e.text(p.array)))
 		case len(p.vals) == 1:
-			conds = append(conds, fmt.Sprintf("%s = %s", p.col.Name, e.text(p.vals[0])))
+			conds = append(conds, fmt.Sprintf("%s = %s", indexElem(p.col, nil), e.text(p.vals[0])))
 		default:
 			var vals []string
 			for _, v := range p.vals {
 				vals = append(vals, e.text(v))
 			}
-			conds = append(conds, fmt.Sprintf("%s IN (%s)", p.col.Name, strings.Join(vals, ", ")))
+			conds = append(conds, fmt.Sprintf("%s IN (%s)", indexElem(p.col, nil), strings.Join(vals, ", ")))
 		}
 	}
 	if r := a.rng; r != nil {
@@ -375,20 +375,20 @@ func (e *explainer) scan(t *scanNode, d int, rows string) {
 			if r.loExcl {
 				op = ">"
 			}
-			conds = append(conds, fmt.Sprintf("%s %s %s", r.col.Name, op, e.text(r.lo)))
+			conds = append(conds, fmt.Sprintf("%s %s %s", indexElem(r.col, nil), op, e.text(r.lo)))
 		}
 		if r.hi != nil {
 			op := "<="
 			if r.hiExcl {
 				op = "<"
 			}
-			conds = append(conds, fmt.Sprintf("%s %s %s", r.col.Name, op, e.text(r.hi)))
+			conds = append(conds, fmt.Sprintf("%s %s %s", indexElem(r.col, nil), op, e.text(r.hi)))
 		}
 		if r.prefix != "" {
-			conds = append(conds, fmt.Sprintf("%s begins with %q", r.col.Name, r.prefix))
+			conds = append(conds, fmt.Sprintf("%s begins with %q", indexElem(r.col, nil), r.prefix))
 		}
 		if r.notNull {
-			conds = append(conds, r.col.Name+" IS NOT NULL")
+			conds = append(conds, indexElem(r.col, nil)+" IS NOT NULL")
 		}
 	}
 	if len(conds) > 0 {

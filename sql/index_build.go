@@ -30,6 +30,7 @@ type indexBuilder struct {
 	indexes []*catalog.Index
 	primary bool // one of indexes is the primary index
 	enc     *rowenc.Encoder
+	exprs   *indexExprs
 	pairs   []rowenc.KV
 	scratch []rowenc.KV
 	bytes   int64
@@ -55,6 +56,9 @@ func (p *planner) newIndexBuilder(ctx context.Context, table *catalog.Table, col
 		return nil, err
 	}
 	b := &indexBuilder{p: p, table: table, enc: enc}
+	if b.exprs, err = p.newIndexExprs(table, cols); err != nil {
+		return nil, err
+	}
 	for _, id := range ids {
 		x := table.IndexByID(id)
 		if x == nil {
@@ -85,11 +89,16 @@ func (b *indexBuilder) clear(ctx context.Context, x *catalog.Index) error {
 func (b *indexBuilder) add(ctx context.Context, row tree.Datums) error {
 	b.rows++
 	b.scratch = b.scratch[:0]
-	var err error
+	err := b.exprs.fill(row)
+	if err != nil {
+		return err
+	}
 	for _, x := range b.indexes {
 		if x.Primary {
 			b.scratch, err = b.enc.EncodeRow(b.scratch, row)
-		} else {
+		} else if ok, err2 := b.exprs.in(x, row); err2 != nil {
+			return err2
+		} else if ok {
 			b.scratch, err = b.enc.EncodeIndexEntries(b.scratch, x, row)
 		}
 		if err != nil {
@@ -181,11 +190,7 @@ func (b *indexBuilder) duplicate(key keys.Key, value []byte) error {
 	row := make(tree.Datums, len(x.KeyColumns))
 	src := &rowenc.SlicePairs{KVs: []rowenc.KV{{Key: key, Value: value}}}
 	if ok, err := f.Next(context.Background(), src, row); ok && err == nil {
-		names := make([]uint32, len(x.KeyColumns))
-		for i, c := range x.KeyColumns {
-			names[i] = c.ID
-		}
-		return e.WithDetail("Key (%s)=(%s) is duplicated.", joinColumns(b.table, names), b.p.keyText(row))
+		return e.WithDetail("Key (%s)=(%s) is duplicated.", keyList(x.KeyColumns), b.p.keyText(row))
 	}
 	return e
 }

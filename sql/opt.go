@@ -758,6 +758,8 @@ func strictIn(e tree.TypedExpr, s colSet) bool {
 	case *tree.CastExpr:
 		x, ok := t.Expr.(tree.TypedExpr)
 		return ok && strictIn(x, s)
+	case *builtins.Cast:
+		return strictIn(t.Expr, s)
 	case *tree.BinaryExpr:
 		if t.Operator == tree.Concat {
 			return false

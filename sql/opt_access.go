@@ -132,10 +132,14 @@ func (o *optimizer) mapOrder(p *projectNode, want ordering) ordering {
 		for _, it := range p.items {
 			if it.id == id {
 				c, ok := it.expr.(*colRef)
-				if !ok {
-					return nil
+				switch {
+				case ok:
+					id = c.id
+				default:
+					if id, ok = indexedExpr(p.in, it.expr); !ok {
+						return nil
+					}
 				}
-				id = c.id
 			}
 		}
 		out = append(out, orderCol{id: id, desc: w.desc, nullsFirst: w.nullsFirst})
@@ -159,6 +163,9 @@ func (o *optimizer) provided(n rel) providedOrder {
 			if !ok {
 				if colsOf(it.expr).empty() && !hasVolatile(it.expr) {
 					po.fixed.add(it.id)
+				}
+				if v, ok := indexedExpr(t.in, it.expr); ok {
+					po = po.alias(v, it.id)
 				}
 				continue
 			}
@@ -297,14 +304,15 @@ func (o *optimizer) choosePath(s *scanNode, want ordering, limit int64) *accessP
 	}
 	if s.hint != nil && (s.hint.Index != "" || s.hint.IndexID != 0) {
 		if x := hintedIndex(s.tab.desc, s.hint); x != nil {
-			best, _ := o.pathFor(s, x, want, limit)
-			return best
+			if best, _ := o.pathFor(s, x, want, limit); best != nil {
+				return best
+			}
 		}
 	}
 	var best *accessPath
 	bestCost := math.Inf(1)
 	for _, x := range s.tab.desc.PublicIndexes() {
-		if x.Inverted || x.Predicate != "" {
+		if x.Inverted {
 			continue
 		}
 		a, cost := o.pathFor(s, x, want, limit)
@@ -332,18 +340,32 @@ func hintedIndex(desc *catalog.Table, hint *tree.IndexFlags) *catalog.Index {
 func (o *optimizer) pathFor(s *scanNode, x *catalog.Index, want ordering, limit int64) (*accessPath, float64) {
 	own := s.cols()
 	a := &accessPath{index: x}
+	// filters are those of the scan in terms of the index's columns.
+	filters := s.tab.overIndex(s.filters, x)
 	consumed := map[tree.TypedExpr]bool{}
 	n := o.tableRows(s)
 	rows := n
+	if x.Predicate != "" {
+		conds, ok := s.tab.preds[x.ID]
+		if !ok || !impliesAll(s.filters, conds) {
+			return nil, 0
+		}
+		for i, f := range s.filters {
+			if holdsInIndex(f, conds) {
+				consumed[filters[i]] = true
+			}
+		}
+		rows *= 0.3
+	}
 	full := keyColumns(x)
 	for _, k := range full {
 		id, ok := s.tab.colOf(k)
 		if !ok {
 			break
 		}
-		pt, cond := findPoint(s.filters, id, k, own)
+		pt, cond := findPoint(filters, id, k, own)
 		if pt == nil {
-			if r, conds := findRange(s.filters, id, k, own); r != nil {
+			if r, conds := findRange(filters, id, k, own); r != nil {
 				a.rng = r
 				for _, c := range conds {
 					consumed[c] = true
@@ -387,8 +409,8 @@ func (o *optimizer) pathFor(s *scanNode, x *catalog.Index, want ordering, limit 
 	rows = math.Max(rows, 1)
 	a.rows = rows
 	a.covering = x.Primary || o.covers(s, x)
-	for _, f := range s.filters {
-		if !consumed[f] {
+	for i, f := range s.filters {
+		if !consumed[filters[i]] {
 			a.residual = append(a.residual, f)
 		}
 	}
@@ -431,7 +453,7 @@ func (o *optimizer) pathFor(s *scanNode, x *catalog.Index, want ordering, limit 
 		cost += read * 4
 	}
 	forced := s.hint != nil && s.hint.Index != ""
-	if len(a.points) == 0 && a.rng == nil && !x.Primary && !a.covering && !forced {
+	if len(a.points) == 0 && a.rng == nil && !x.Primary && !a.covering && !forced && x.Predicate == "" {
 		if !sorted || len(want) == 0 {
 			return nil, 0
 		}
@@ -452,7 +474,7 @@ func (o *optimizer) covers(s *scanNode, x *catalog.Index) bool {
 		has[c.ID] = true
 	}
 	for i, c := range s.tab.columns {
-		if o.used.has(s.tab.colIDs[i]) && !has[c.ID] {
+		if o.used.has(s.tab.colIDs[i]) && !has[c.ID] && !c.Virtual {
 			return false
 		}
 	}

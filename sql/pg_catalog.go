@@ -2,6 +2,7 @@ package sql
 
 import (
 	"context"
+	"fmt"
 	"sort"
 	"strings"
 	"sync"
@@ -280,6 +281,31 @@ func visibleIndexes(t *catalog.Table) []*catalog.Index {
 	return t.PublicIndexes()
 }
 
+// indexColumnName is the name of an index's own column: that of the table's, or one
+// that tells of the expression.
+func indexColumnName(x *catalog.Index, i int, c *catalog.Column) string {
+	if !c.Inaccessible {
+		return c.Name
+	}
+	e, err := parseExpr(c.ComputeExpr)
+	if err != nil {
+		return "expr"
+	}
+	name := exprName(e)
+	n := 0
+	for _, o := range x.KeyColumns[:i] {
+		if o.Inaccessible {
+			if oe, err := parseExpr(o.ComputeExpr); err == nil && exprName(oe) == name {
+				n++
+			}
+		}
+	}
+	if n > 0 {
+		return fmt.Sprintf("%s%d", name, n)
+	}
+	return name
+}
+
 // storedOf are the INCLUDE columns of an index as users know them.
 func storedOf(x *catalog.Index) []*catalog.Column {
 	if x.Primary || x.PrimaryEncoding() {
@@ -357,7 +383,7 @@ func vPgAttribute(_ context.Context, v *vctx, add func(vrow) error) error {
 		}
 		for _, x := range visibleIndexes(t) {
 			for i, c := range append(x.KeyColumns[:len(x.KeyColumns):len(x.KeyColumns)], storedOf(x)...) {
-				if err := add(row(indexOID(t.ID(), x.ID), c.Name, c.Type, i+1, false)); err != nil {
+				if err := add(row(indexOID(t.ID(), x.ID), indexColumnName(x, i, c), c.Type, i+1, false)); err != nil {
 					return err
 				}
 			}
@@ -379,7 +405,7 @@ func vPgAttrdef(_ context.Context, v *vctx, add func(vrow) error) error {
 	for _, t := range v.inDB(v.db) {
 		for _, c := range t.Columns() {
 			text := v.columnDefaultText(c)
-			if text == "" || c.Hidden || t.IsSequence() {
+			if text == "" || c.Hidden || c.Inaccessible || t.IsSequence() {
 				continue
 			}
 			if err := add(vrow{"oid": defaultOID(t.ID(), c.ID), "adrelid": t.ID(), "adnum": int(c.PGAttributeNum()), "adbin": text}); err != nil {
@@ -507,8 +533,14 @@ func vPgIndex(_ context.Context, v *vctx, add func(vrow) error) error {
 		for _, x := range visibleIndexes(t) {
 			var keyAtts, opts, colls, classes []int
 			cols := append(x.KeyColumns[:len(x.KeyColumns):len(x.KeyColumns)], storedOf(x)...)
+			var texts []string
 			for i, c := range cols {
-				keyAtts = append(keyAtts, int(c.PGAttributeNum()))
+				att := int(c.PGAttributeNum())
+				if c.Inaccessible {
+					att = 0
+					texts = append(texts, pgCondition(c.ComputeExpr, v.enums))
+				}
+				keyAtts = append(keyAtts, att)
 				if i >= len(x.KeyColumns) {
 					continue
 				}
@@ -522,13 +554,16 @@ func vPgIndex(_ context.Context, v *vctx, add func(vrow) error) error {
 				}
 				opts, colls, classes = append(opts, opt), append(colls, coll), append(classes, 0)
 			}
-			var pred any
+			var pred, exprs any
 			if x.Predicate != "" {
-				pred = pgExpr(x.Predicate, nil, v.enums)
+				pred = pgCondition(x.Predicate, v.enums)
+			}
+			if len(texts) > 0 {
+				exprs = strings.Join(texts, ", ")
 			}
 			if err := add(vrow{"indexrelid": indexOID(t.ID(), x.ID), "indrelid": t.ID(), "indnatts": len(cols), "indnkeyatts": len(x.KeyColumns),
 				"indisunique": x.Unique, "indisprimary": x.Primary, "indimmediate": true, "indisvalid": true, "indisready": true, "indislive": true,
-				"indkey": keyAtts, "indcollation": colls, "indclass": classes, "indoption": opts, "indpred": pred}); err != nil {
+				"indkey": keyAtts, "indcollation": colls, "indclass": classes, "indoption": opts, "indpred": pred, "indexprs": exprs}); err != nil {
 				return err
 			}
 		}

@@ -71,7 +71,7 @@ func (s *descSet) indexDef(t *catalog.Table, x *catalog.Index) string {
 		if i > 0 {
 			b.WriteString(", ")
 		}
-		b.WriteString(quoteIdent(c.Name))
+		b.WriteString(indexElem(c, s.enums))
 		if x.KeyDirections[i] == catalogpb.Direction_DESC {
 			b.WriteString(" DESC")
 		}
@@ -85,9 +85,37 @@ func (s *descSet) indexDef(t *catalog.Table, x *catalog.Index) string {
 		b.WriteString(" INCLUDE (" + strings.Join(names, ", ") + ")")
 	}
 	if x.Predicate != "" {
-		b.WriteString(" WHERE (" + pgExpr(x.Predicate, nil, s.enums) + ")")
+		b.WriteString(" WHERE " + pgCondition(x.Predicate, s.enums))
 	}
 	return b.String()
+}
+
+// indexElem shows a key column of an index; what is not a function call stands in
+// parentheses.
+func indexElem(c *catalog.Column, enums catalog.EnumSet) string {
+	if !c.Inaccessible {
+		return quoteIdent(c.Name)
+	}
+	e, err := parseExpr(c.ComputeExpr)
+	if _, call := e.(*tree.FuncExpr); err == nil && call {
+		return pgExpr(c.ComputeExpr, nil, enums)
+	}
+	return "(" + pgCondition(c.ComputeExpr, enums) + ")"
+}
+
+// pgCondition is pgExpr with parentheses around operators, as PostgreSQL shows
+// predicates.
+func pgCondition(text string, enums catalog.EnumSet) string {
+	s := pgExpr(text, nil, enums)
+	e, err := parseExpr(text)
+	if err != nil {
+		return s
+	}
+	switch e.(type) {
+	case *tree.UnresolvedName, *tree.FuncExpr, *tree.CoalesceExpr, *tree.CaseExpr:
+		return s
+	}
+	return parenthesized(s)
 }
 
 func quotedColumns(t *catalog.Table, ids []uint32) string {

@@ -159,6 +159,11 @@ type tableRef struct {
 	// mutation; colIDs are their ids, by position.
 	columns []*catalog.Column
 	colIDs  []colID
+	// exprs are the expressions behind the hidden columns of indexes, by column
+	// id, and preds the conditions of partial indexes, by index id, over colIDs.
+	// One that is missing makes its index useless for reading.
+	exprs map[uint32]tree.TypedExpr
+	preds map[uint32][]tree.TypedExpr
 }
 
 // scanNode reads a table.

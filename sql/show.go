@@ -415,6 +415,9 @@ func (p *planner) showColumns(ctx context.Context, n *tree.ShowColumns) (*rowSou
 			return err
 		}
 		for _, c := range t.Columns() {
+			if c.Inaccessible {
+				continue
+			}
 			var dflt any
 			if c.DefaultExpr != "" {
 				dflt = c.DefaultExpr
@@ -450,7 +453,7 @@ func showIndexes(tables []*catalog.Table) *rowSource {
 					seq := 0
 					row := func(c *catalog.Column, dir string, storing, implicit bool) error {
 						seq++
-						return add(t.Name(), x.Name, !x.Unique, seq, c.Name, c.Name, dir, storing, implicit, true)
+						return add(t.Name(), x.Name, !x.Unique, seq, c.Name, indexElem(c, nil), dir, storing, implicit, true)
 					}
 					for i, c := range x.KeyColumns {
 						if err := row(c, x.KeyDirections[i].String(), false, false); err != nil {

@@ -157,6 +157,20 @@ func (n *LikeTableDef) String() string { return tree.AsString(n) }
 // SetName implements tree.TableDef.
 func (n *LikeTableDef) SetName(tree.Name) {}
 
+// IndexDef is an INDEX element of CREATE TABLE with a predicate or with expressions.
+type IndexDef struct {
+	tree.TableDef
+	*CreateIndex
+}
+
+// Format implements tree.NodeFormatter.
+func (n *IndexDef) Format(ctx *tree.FmtCtx) { ctx.FormatNode(n.CreateIndex) }
+
+func (n *IndexDef) String() string { return tree.AsString(n.CreateIndex) }
+
+// SetName implements tree.TableDef.
+func (n *IndexDef) SetName(name tree.Name) { n.Name = name }
+
 // CreateIndex is CREATE INDEX with a predicate or with expressions. Exprs[i]
 // replaces Columns[i] where it is not nil.
 type CreateIndex struct {

@@ -552,7 +552,50 @@ func (f *front) createTableAs(n *CreateTable) tree.Statement {
 
 type likeAt struct {
 	at  int
-	def *LikeTableDef
+	def tree.TableDef
+}
+
+// indexDef reads an INDEX element with a predicate or expressions; nil leaves it to
+// the module.
+func (f *front) indexDef(stop int) tree.TableDef {
+	i := f.i
+	if f.toks[i].is("unique") {
+		i++
+	}
+	if !f.toks[i].is("index") {
+		return nil
+	}
+	i++
+	named := i
+	if i < stop && f.toks[i].isName() {
+		i++
+	}
+	if i >= stop || !f.toks[i].op("(") {
+		return nil
+	}
+	end := f.skipParens(i)
+	if end > stop {
+		return nil
+	}
+	own := false
+	for j := i + 1; j < end-1; j++ {
+		own = own || f.toks[j].op("(") && !f.toks[j-1].is("using")
+	}
+	for j := end; j < stop; j++ {
+		own = own || f.toks[j].is("where")
+	}
+	if !own {
+		return nil
+	}
+	src := "CREATE " + f.text(f.i, named) + " " + f.text(named, i) + " ON t " + f.text(i, stop)
+	sub := &front{src: src, toks: scanAll(src), side: f.side}
+	switch ci := sub.createIndex().(type) {
+	case *CreateIndex:
+		return &IndexDef{CreateIndex: ci}
+	case *tree.CreateIndex:
+		return &IndexDef{CreateIndex: &CreateIndex{CreateIndex: ci}}
+	}
+	return nil
 }
 
 // synthetic marks tokens whose text is not in the source; str is the text then.
@@ -579,6 +622,17 @@ func (f *front) tableElems(open, end int) ([]token, []likeAt) {
 			continue
 		}
 		f.next2(stop)
+		if d := f.indexDef(stop); d != nil {
+			likes = append(likes, likeAt{at: elem, def: d})
+			f.i = stop
+			if f.i < end-1 {
+				f.i++
+			} else if n := len(toks); toks[n-1].op(",") {
+				toks = toks[:n-1]
+			}
+			elem++
+			continue
+		}
 		toks = append(toks, f.columnTokens(stop)...)
 		elem++
 		f.i = stop

@@ -24,6 +24,8 @@ const (
 	identityFunc     = "__identity"
 	distinctFunc     = "__distinct"
 	constraintMarker = "\x01"
+	exprMarker       = "\x02"
+	predicateMarker  = "\x03"
 )
 
 // rewriter builds the text for the module and remembers where it came from.
@@ -371,9 +373,8 @@ func (w *rewrites) word(t token) bool {
 		if prev.is("conflict") {
 			return w.conflict()
 		}
-	case "where":
-		// ON CONFLICT (a) WHERE p DO: the predicate names a partial index.
-		if w.conflictPredicate() {
+	case "conflict":
+		if prev.is("on") && w.conflictTarget() {
 			return true
 		}
 	case "generated":
@@ -499,36 +500,62 @@ func (w *rewrites) conflict() bool {
 	return true
 }
 
-// conflictPredicate drops WHERE p in ON CONFLICT (…) WHERE p DO.
-func (w *rewrites) conflictPredicate() bool {
-	if !w.tok(-1).op(")") {
+// conflictTarget rewrites ON CONFLICT (…) [WHERE p] DO where the list has more than
+// names of columns: expressions and the predicate become names with a mark. It is
+// called at CONFLICT.
+func (w *rewrites) conflictTarget() bool {
+	if !w.tok(1).op("(") {
 		return false
 	}
-	// Back to the opening parenthesis.
-	depth, i := 0, w.i-1
-	for ; i >= 0; i-- {
-		if w.f.toks[i].op(")") {
-			depth++
-		} else if w.f.toks[i].op("(") {
-			if depth--; depth == 0 {
-				break
+	f := w.f
+	open := w.i + 1
+	end := f.skipParens(open)
+	if end > w.hi {
+		return false
+	}
+	var names []string
+	plain := true
+	saved := f.i
+	defer func() { f.i = saved }()
+	for f.i = open + 1; f.i < end-1; f.i++ {
+		stop := min(f.until(func(i int) bool { return f.toks[i].op(",") }), end-1)
+		if stop == f.i {
+			return false
+		}
+		first := f.toks[f.i]
+		// Operator classes and collations choose nothing here.
+		if first.isName() && (stop == f.i+1 || !f.toks[f.i+1].op("(") && !f.toks[f.i+1].op(".")) && (stop == f.i+1 || f.toks[f.i+1].isName()) {
+			plain = plain && stop == f.i+1
+			names = append(names, f.src[first.pos:first.end])
+		} else {
+			plain = false
+			names = append(names, markedName(exprMarker, f.text(f.i, stop)))
+		}
+		f.i = stop
+	}
+	hi := end
+	if end < w.hi && f.toks[end].is("where") {
+		for hi = end + 1; hi < w.hi && !f.toks[hi].is("do"); hi++ {
+			if f.toks[hi].op("(") {
+				hi = f.skipParens(hi) - 1
 			}
 		}
+		if hi >= w.hi {
+			return false
+		}
+		names = append(names, markedName(predicateMarker, f.text(end+1, hi)))
+		plain = false
 	}
-	if i < 2 || !w.f.toks[i-1].is("conflict") || !w.f.toks[i-2].is("on") {
+	if plain {
 		return false
 	}
-	for j := w.i + 1; j < w.hi; j++ {
-		if w.f.toks[j].op("(") {
-			j = w.f.skipParens(j) - 1
-			continue
-		}
-		if w.f.toks[j].is("do") {
-			w.drop(j - w.i)
-			return true
-		}
-	}
-	return false
+	w.keep(1)
+	w.put(hi-w.i, "("+strings.Join(names, ", ")+")")
+	return true
+}
+
+func markedName(mark, text string) string {
+	return `"` + mark + strings.ReplaceAll(text, `"`, `""`) + `"`
 }
 
 // generated rewrites GENERATED … AS IDENTITY [(…)] and GENERATED ALWAYS AS (…).
@@ -653,6 +680,28 @@ func ConflictConstraint(oc *tree.OnConflict) (string, bool) {
 		return "", false
 	}
 	return strings.CutPrefix(string(oc.Columns[0]), constraintMarker)
+}
+
+// ConflictKind says what an element of ON CONFLICT (…) WHERE p is.
+type ConflictKind int
+
+// The kinds of elements.
+const (
+	ConflictColumn ConflictKind = iota
+	ConflictExpr
+	ConflictPredicate
+)
+
+// ConflictTarget reads an element of ON CONFLICT: the name of a column, or the text
+// of an expression or of the predicate.
+func ConflictTarget(n tree.Name) (ConflictKind, string) {
+	if s, ok := strings.CutPrefix(string(n), exprMarker); ok {
+		return ConflictExpr, s
+	}
+	if s, ok := strings.CutPrefix(string(n), predicateMarker); ok {
+		return ConflictPredicate, s
+	}
+	return ConflictColumn, string(n)
 }
 
 // IdentityOf returns the GENERATED … AS IDENTITY clause of a column. Its
