@@ -76,7 +76,7 @@ func (r *backupResumer) Resume(ctx context.Context, job *jobs.Job) error {
 	if err := r.s.hook(ctx, "backup.before.metadata"); err != nil {
 		return err
 	}
-	return run.finish(ctx, col.locs.Default())
+	return run.finish(ctx, col)
 }
 
 // errProtection names the cause when what a backup wants to read is gone.
@@ -150,7 +150,7 @@ func (r *backupResumer) resolve(
 			return err
 		}
 		spans = append(spans, gone...)
-		sortSpans(spans)
+		manifest.SortSpans(spans)
 	}
 	d.Spans = manifest.SpansPB(spans)
 	d.IntroducedSpans = manifest.SpansPB(introducedSpans(targets.sch, spans, prev))
@@ -315,7 +315,7 @@ func (r *backupResumer) chooseLayer(
 		return nil, nil, err
 	}
 	d.StartTime = manifest.TimePB(prev.End())
-	d.PreviousId = prev.Manifest.Id
+	d.PreviousId, d.PreviousDir, d.PreviousInIncrementalStore = prev.Manifest.Id, prev.Dir, col.inc != nil && !prev.IsFull()
 	d.IncrementalRoot = chain.IncrementalRoot
 	d.LayerDir = manifest.IncrementalDir(chain.IncrementalRoot, prev.End(), end)
 	d.InIncrementalStore = col.inc != nil
@@ -376,7 +376,43 @@ func (r *backupResumer) checkAppend(
 
 // finish writes the metadata of a layer whose data is complete, then the
 // pointer, and gives up protection and checkpoints. Repeating it is harmless.
-func (b *backupRun) finish(ctx context.Context, root extstore.Store) error {
+func (b *backupRun) finish(ctx context.Context, col *collection) error {
+	d := b.d
+	if b.written == nil {
+		if err := b.writeManifest(ctx, col); err != nil {
+			return err
+		}
+	}
+	if err := b.s.hook(ctx, "backup.after.manifest"); err != nil {
+		return err
+	}
+	if manifest.Time(d.StartTime).IsEmpty() {
+		if err := manifest.WriteLatest(ctx, col.locs.Default(), d.ResolvedSubdir, time.Now()); err != nil {
+			return fmt.Errorf("writing LATEST: %w", err)
+		}
+	}
+	if b.checkpoints() > 0 {
+		for _, loc := range b.locs {
+			if err := manifest.DeleteCheckpoints(ctx, loc.Store, d.LayerDir); err != nil {
+				// The layer is complete; a write-once bucket keeps them, harmlessly.
+				b.log.InfoContext(ctx, "checkpoints stay behind", "err", err)
+			}
+		}
+	}
+	progress := b.progress()
+	progress.Counts = b.written.EntryCounts
+	pb, err := proto.Marshal(progress)
+	if err != nil {
+		return err
+	}
+	return b.job.Update(ctx, func(ctx context.Context, txn *kv.Txn, rec *jobs.Record) error {
+		rec.Progress.Details, rec.Progress.FractionCompleted, rec.Progress.RunningStatus = pb, 1, ""
+		return releaseProtection(ctx, txn, d.ProtectedTimestampId)
+	})
+}
+
+// writeManifest completes the layer: after it, the layer exists.
+func (b *backupRun) writeManifest(ctx context.Context, col *collection) error {
 	d := b.d
 	var revs []revision
 	if d.RevisionHistory {
@@ -385,8 +421,16 @@ func (b *backupRun) finish(ctx context.Context, root extstore.Store) error {
 			return errProtection(err)
 		}
 	}
-	files := b.allFiles()
-	entries := b.s.descriptorEntries(b.targets, d, revs, files)
+	prev, err := b.previousLayer(ctx, col)
+	if err != nil {
+		return err
+	}
+	data := b.data()
+	views, err := mergedViews(ctx, b.targets, manifest.Spans(d.IntroducedSpans), data.sums, prev)
+	if err != nil {
+		return err
+	}
+	entries := b.s.descriptorEntries(b.targets, d, revs, data, views)
 	h := &backuppb.Manifest{
 		StartTime: d.StartTime, EndTime: d.EndTime, Spans: d.Spans, IntroducedSpans: d.IntroducedSpans,
 		ClusterId: d.ClusterId, NodeId: b.s.cfg.NodeID, BuildInfo: &backuppb.BuildInfo{Tag: b.s.cfg.Version},
@@ -415,36 +459,28 @@ func (b *backupRun) finish(ctx context.Context, root extstore.Store) error {
 	if d.Targets.Cluster {
 		h.DescriptorCoverage = backuppb.Manifest_ALL_DESCRIPTORS
 	}
-	m, err := manifest.Write(ctx, b.locs, d.LayerDir, manifest.Draft{Header: h, Files: files, Descriptors: entries})
-	if err != nil {
-		return err
+	draft := manifest.Draft{Header: h, Files: data.files, Covered: data.covered, Descriptors: entries}
+	if fn := b.s.cfg.Testing.EditDraft; fn != nil {
+		fn(&draft)
 	}
-	if err := b.s.hook(ctx, "backup.after.manifest"); err != nil {
-		return err
+	b.written, err = manifest.Write(ctx, b.locs, d.LayerDir, draft)
+	return err
+}
+
+// previousLayer opens the layer that an incremental continues; nil for a full.
+func (b *backupRun) previousLayer(ctx context.Context, col *collection) (*manifest.Layer, error) {
+	if manifest.Time(b.d.StartTime).IsEmpty() || b.d.PreviousDir == "" {
+		return nil, nil
 	}
-	if manifest.Time(d.StartTime).IsEmpty() {
-		if err := manifest.WriteLatest(ctx, root, d.ResolvedSubdir, time.Now()); err != nil {
-			return fmt.Errorf("writing LATEST: %w", err)
-		}
+	locs := col.locs
+	if b.d.PreviousInIncrementalStore {
+		locs = col.inc
 	}
-	if b.checkpoints() > 0 {
-		for _, loc := range b.locs {
-			if err := manifest.DeleteCheckpoints(ctx, loc.Store, d.LayerDir); err != nil {
-				// The layer is complete; a write-once bucket keeps them, harmlessly.
-				b.log.InfoContext(ctx, "checkpoints stay behind", "err", err)
-			}
-		}
+	l, err := manifest.Open(ctx, locs, b.d.PreviousDir)
+	if err == nil && !bytes.Equal(l.Manifest.Id, b.d.PreviousId) {
+		err = pgerr.Newf(pgerr.ObjectNotInPrerequisiteState, "the previous layer in %s is another one than when the backup began", b.d.PreviousDir)
 	}
-	progress := b.progress()
-	progress.Counts = m.EntryCounts
-	pb, err := proto.Marshal(progress)
-	if err != nil {
-		return err
-	}
-	return b.job.Update(ctx, func(ctx context.Context, txn *kv.Txn, rec *jobs.Record) error {
-		rec.Progress.Details, rec.Progress.FractionCompleted, rec.Progress.RunningStatus = pb, 1, ""
-		return releaseProtection(ctx, txn, d.ProtectedTimestampId)
-	})
+	return l, err
 }
 
 func releaseProtection(ctx context.Context, txn *kv.Txn, id []byte) error {

@@ -1,7 +1,6 @@
 package backupccl
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -37,10 +36,12 @@ type piece struct {
 }
 
 // outcome is what a worker reports: spans that are finished and the files that
-// hold what they had.
+// hold what they had. sum is what the pages had, counted when they were read: the
+// files must have the same.
 type outcome struct {
 	files []*backuppb.File
 	spans []keys.Span
+	sum   storage.ExportSummary
 }
 
 // processor exports the pieces of one node's share. Run returns when all pieces
@@ -51,6 +52,7 @@ type processor struct {
 	locs      manifest.Locations
 	bucket    int // of this node
 	pageBytes int64
+	view      bool // find out what the merged view is
 	// isPrimary says whether an index holds the rows themselves.
 	isPrimary func(table, index uint32) bool
 	report    func(context.Context, outcome) error
@@ -80,15 +82,17 @@ type exportWorker struct {
 
 	// small gathers pages too small for a file of their own.
 	small struct {
-		buf   *storage.SSTBuffer
-		w     *storage.SSTWriter
-		sum   storage.ExportSummary
-		spans []keys.Span
-		start hlc.Timestamp
+		buf     *storage.SSTBuffer
+		w       *storage.SSTWriter
+		sum     storage.ExportSummary // of the pages
+		written *storage.Summarizer   // of what went into the file
+		spans   []keys.Span
+		start   hlc.Timestamp
 	}
 	// held are the files of a row that was cut: they count once it is complete.
 	held     []*backuppb.File
 	heldSpan keys.Span
+	heldSum  storage.ExportSummary
 
 	uploading chan error // result of the upload under way; nil when there is none
 }
@@ -120,7 +124,7 @@ func pieceName(sp keys.Span) string {
 
 func (w *exportWorker) export(ctx context.Context, pc piece) error {
 	opts := kv.ExportOptions{
-		StartTime: pc.start, EndTime: manifest.Time(w.p.d.EndTime), AllRevisions: w.p.d.RevisionHistory,
+		StartTime: pc.start, EndTime: manifest.Time(w.p.d.EndTime), AllRevisions: w.p.d.RevisionHistory, View: w.p.view,
 		TargetBytes: w.p.pageBytes, MaxBytes: maxRowBytes,
 	}
 	if shift := w.p.s.cfg.Testing.ShiftStart; shift != 0 && !pc.start.IsEmpty() {
@@ -137,7 +141,7 @@ func (w *exportWorker) export(ctx context.Context, pc piece) error {
 			fn(0, covered)
 		}
 		if drop := w.p.s.cfg.Testing.DropSpan; drop != nil && drop(covered) {
-			return w.p.report(ctx, outcome{spans: []keys.Span{covered}})
+			return w.p.report(ctx, outcome{spans: []keys.Span{covered}, sum: page.Summary})
 		}
 		return w.take(ctx, page, covered, pc.start)
 	})
@@ -157,7 +161,7 @@ func (w *exportWorker) take(ctx context.Context, page *kv.ExportPage, covered ke
 	if err := w.flushSmall(ctx); err != nil {
 		return err
 	}
-	return w.upload(ctx, page.SST, &page.Summary, covered, start, []keys.Span{covered})
+	return w.upload(ctx, page.SST, &page.Summary, start, []keys.Span{covered}, page.Summary)
 }
 
 // takeCut handles pages that end, or begin, inside a row: nothing of them is
@@ -173,6 +177,7 @@ func (w *exportWorker) takeCut(ctx context.Context, page *kv.ExportPage, covered
 		w.heldSpan = covered
 	}
 	w.heldSpan.EndKey = covered.EndKey
+	w.heldSum.Add(&page.Summary)
 	if len(page.SST) > 0 {
 		sp := covered
 		if page.MidRow && !page.ResumeTS.IsEmpty() {
@@ -181,7 +186,7 @@ func (w *exportWorker) takeCut(ctx context.Context, page *kv.ExportPage, covered
 		if !sp.Key.Less(sp.EndKey) {
 			sp.EndKey = sp.Key.Next()
 		}
-		f, err := w.put(ctx, page.SST, &page.Summary, sp, start)
+		f, err := w.put(ctx, page.SST, &page.Summary, []keys.Span{sp}, start)
 		if err != nil {
 			return err
 		}
@@ -190,8 +195,11 @@ func (w *exportWorker) takeCut(ctx context.Context, page *kv.ExportPage, covered
 	if page.MidRow {
 		return nil
 	}
-	o := outcome{files: w.held, spans: []keys.Span{w.heldSpan}}
-	w.held, w.heldSpan = nil, keys.Span{}
+	o := outcome{files: w.held, spans: []keys.Span{w.heldSpan}, sum: w.heldSum}
+	if err := markUnit(o.files); err != nil {
+		return err
+	}
+	w.held, w.heldSpan, w.heldSum = nil, keys.Span{}, storage.ExportSummary{}
 	return w.p.report(ctx, o)
 }
 
@@ -205,11 +213,17 @@ func (w *exportWorker) takeSmall(ctx context.Context, page *kv.ExportPage, cover
 	if s.w == nil {
 		s.buf = &storage.SSTBuffer{}
 		s.w, s.start = storage.NewSSTWriter(s.buf, storage.CompressFast), start
-		s.sum = storage.ExportSummary{}
+		s.sum, s.written = storage.ExportSummary{}, storage.NewSummarizer(w.p.d.RevisionHistory || !start.IsEmpty())
 	}
 	err := storage.VisitSST(ctx, storage.NewMemSST(page.SST), covered.Key, covered.EndKey, storage.SSTVisitor{
-		Version:        s.w.PutVersion,
-		RangeTombstone: s.w.PutRangeTombstone,
+		Version: func(key storage.MVCCKey, value []byte) error {
+			s.written.Add(key.Key, value, key.Timestamp)
+			return s.w.PutVersion(key, value)
+		},
+		RangeTombstone: func(span keys.Span, ts hlc.Timestamp) error {
+			s.written.AddRangeTombstone(span, ts)
+			return s.w.PutRangeTombstone(span, ts)
+		},
 	})
 	if err != nil {
 		return fmt.Errorf("gathering small pages: %w", err)
@@ -233,16 +247,24 @@ func (w *exportWorker) flushSmall(ctx context.Context) error {
 	if _, err := sst.Finish(); err != nil {
 		return err
 	}
-	sp := keys.Span{Key: s.spans[0].Key, EndKey: s.spans[len(s.spans)-1].EndKey}
+	// What the pages counted is compared with what the files hold once all are
+	// there. The view is no matter of the file alone.
+	written := s.written.Summary()
+	for id, ix := range s.sum.Indexes {
+		if have := written.Indexes[id]; have != nil {
+			have.ViewKVs, have.View, have.ViewUnknown = ix.ViewKVs, ix.View, ix.ViewUnknown
+		}
+	}
 	// The upload goes on while the next file is gathered: it owns what it gets.
 	spans, sum, buf := s.spans, s.sum, s.buf
-	s.spans, s.sum, s.buf = nil, storage.ExportSummary{}, nil
-	return w.upload(ctx, buf.Bytes(), &sum, sp, s.start, spans)
+	s.spans, s.sum, s.buf, s.written = nil, storage.ExportSummary{}, nil, nil
+	return w.upload(ctx, buf.Bytes(), &written, s.start, spans, sum)
 }
 
-// upload writes a file while the worker exports the next page, and reports it.
+// upload writes a file while the worker exports the next page, and reports it. The
+// file has sum, the pages of the spans that are done with it had read.
 func (w *exportWorker) upload(
-	ctx context.Context, sst []byte, sum *storage.ExportSummary, sp keys.Span, start hlc.Timestamp, done []keys.Span,
+	ctx context.Context, sst []byte, sum *storage.ExportSummary, start hlc.Timestamp, done []keys.Span, read storage.ExportSummary,
 ) error {
 	if err := w.wait(); err != nil {
 		return err
@@ -250,9 +272,9 @@ func (w *exportWorker) upload(
 	result := make(chan error, 1)
 	w.uploading = result
 	go func() { // wait receives its end, also when the worker fails.
-		f, err := w.put(ctx, sst, sum, sp, start)
+		f, err := w.put(ctx, sst, sum, done, start)
 		if err == nil {
-			err = w.p.report(ctx, outcome{files: []*backuppb.File{f}, spans: done})
+			err = w.p.report(ctx, outcome{files: []*backuppb.File{f}, spans: done, sum: read})
 		}
 		result <- err
 	}()
@@ -269,16 +291,35 @@ func (w *exportWorker) wait() error {
 	return err
 }
 
-// put writes one data file and describes it.
+// markUnit says of files that they hold the parts of one row.
+func markUnit(files []*backuppb.File) error {
+	unit, err := uniqueNumber()
+	for _, f := range files {
+		f.Unit = unit
+	}
+	return err
+}
+
+// uniqueNumber returns a number that nobody else has got, and not 0.
+func uniqueNumber() (uint64, error) {
+	var b [8]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return 0, err
+	}
+	return binary.BigEndian.Uint64(b[:])>>1 | 1, nil
+}
+
+// put writes one data file, which has all of the spans covered, and describes it.
 func (w *exportWorker) put(
-	ctx context.Context, sst []byte, sum *storage.ExportSummary, sp keys.Span, start hlc.Timestamp,
+	ctx context.Context, sst []byte, sum *storage.ExportSummary, covered []keys.Span, start hlc.Timestamp,
 ) (*backuppb.File, error) {
-	var unique [8]byte
-	if _, err := rand.Read(unique[:]); err != nil {
+	unique, err := uniqueNumber()
+	if err != nil {
 		return nil, err
 	}
 	loc := w.p.locs[w.p.bucket]
-	name := manifest.DataName(strconv.FormatUint(binary.BigEndian.Uint64(unique[:])>>1, 10))
+	name := manifest.DataName(strconv.FormatUint(unique, 10))
+	sp := keys.Span{Key: covered[0].Key, EndKey: covered[len(covered)-1].EndKey}
 	hash := sha256.Sum256(sst)
 	if err := manifest.WriteDataFile(ctx, loc.Store, w.p.d.LayerDir, name, sst); err != nil {
 		return nil, err
@@ -287,6 +328,9 @@ func (w *exportWorker) put(
 		Span: manifest.SpanPB(sp), Path: name, StartTime: manifest.TimePB(start), EndTime: w.p.d.EndTime,
 		LocalityKv: loc.Locality, BackingFileSize: uint64(len(sst)), Sha256: hash[:],
 		Indexes: summariesPB(sum), EntryCounts: &backuppb.RowCount{},
+	}
+	if covered = manifest.MergeSpans(nil, covered); len(covered) > 1 {
+		f.Covered = manifest.SpansPB(covered)
 	}
 	for _, ix := range f.Indexes {
 		f.EntryCounts.DataSize += ix.KeyBytes + ix.ValueBytes
@@ -298,33 +342,4 @@ func (w *exportWorker) put(
 		}
 	}
 	return f, nil
-}
-
-// subtract returns what is left of spans without done.
-func subtract(spans []keys.Span, done []keys.Span) []keys.Span {
-	sorted := append([]keys.Span(nil), done...)
-	sortSpans(sorted)
-	var out []keys.Span
-	for _, sp := range spans {
-		rest := sp
-		for _, d := range sorted {
-			if !d.Key.Less(rest.EndKey) {
-				break
-			}
-			if !rest.Key.Less(d.End()) {
-				continue
-			}
-			if rest.Key.Less(d.Key) {
-				out = append(out, keys.Span{Key: rest.Key, EndKey: d.Key})
-			}
-			rest.Key = d.End()
-			if !rest.Key.Less(rest.EndKey) {
-				break
-			}
-		}
-		if bytes.Compare(rest.Key, rest.EndKey) < 0 {
-			out = append(out, rest)
-		}
-	}
-	return out
 }

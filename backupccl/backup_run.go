@@ -41,11 +41,14 @@ type backupRun struct {
 	locs    manifest.Locations // of the layer
 	log     *slog.Logger
 	targets *backupTargets
+	written *backuppb.Manifest // once the layer is complete
 
 	mu struct {
 		sync.Mutex
 		files     []*backuppb.File
 		done      []keys.Span
+		covered   [][]keys.Span       // done, by location
+		read      indexSums           // what the pages of all that is done had
 		unsaved   backuppb.Checkpoint // since the last checkpoint
 		sequence  uint32              // of the last checkpoint
 		saving    bool                // one checkpoint or progress write at a time
@@ -66,8 +69,7 @@ type backupRun struct {
 // export exports everything that no checkpoint has. When it returns nil, the
 // files of the layer are complete.
 func (b *backupRun) export(ctx context.Context) error {
-	written, err := b.alreadyWritten(ctx)
-	if err != nil || written {
+	if err := b.alreadyWritten(ctx); err != nil || b.written != nil {
 		return err
 	}
 	if err := b.loadCheckpoints(ctx); err != nil {
@@ -110,37 +112,59 @@ func (b *backupRun) export(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	// Trust nothing: what was asked for must be what is finished.
+	return b.checkComplete()
+}
+
+// checkComplete trusts nothing: what was asked for must be what is finished, once,
+// and the files must have what was read.
+func (b *backupRun) checkComplete() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if left := subtract(manifest.Spans(b.d.Spans), b.mu.done); len(left) > 0 {
-		return fmt.Errorf("export ended with %d spans unfinished, the first in %s", len(left), pieceName(left[0]))
+	var parts []keys.Span
+	for _, spans := range b.mu.covered {
+		parts = append(parts, spans...)
+	}
+	if err := manifest.CheckExact(manifest.Spans(b.d.Spans), parts); err != nil {
+		return fmt.Errorf("the export is not complete: %w", err)
+	}
+	have := indexSums{}
+	for _, f := range b.mu.files {
+		have.add(f.Indexes)
+	}
+	if err := b.mu.read.equal(have); err != nil {
+		return fmt.Errorf("the files differ from what was read for them: %w", err)
 	}
 	return nil
 }
 
-// alreadyWritten says whether an earlier run got as far as the manifest.
-func (b *backupRun) alreadyWritten(ctx context.Context) (bool, error) {
+// alreadyWritten finds out whether an earlier run got as far as the manifest.
+func (b *backupRun) alreadyWritten(ctx context.Context) error {
 	exists, err := manifest.Exists(ctx, b.locs.Default(), b.d.LayerDir)
 	if err != nil || !exists {
-		return false, err
+		return err
 	}
 	l, err := manifest.Open(ctx, b.locs, b.d.LayerDir)
 	if err != nil {
-		return false, err
+		return err
 	}
 	if !bytes.Equal(l.Manifest.Id, b.d.BackupId) {
-		return false, manifest.ErrManifestExists(b.d.LayerDir)
+		return manifest.ErrManifestExists(b.d.LayerDir)
 	}
-	err = l.Files(ctx, func(f *manifest.DataFile) error {
-		b.mu.files = append(b.mu.files, f.File)
-		return nil
-	})
-	return true, err
+	b.written = l.Manifest
+	b.mu.sequence = 1 // Checkpoints may be there.
+	return nil
 }
 
+// loadCheckpoints takes over what earlier runs finished. Two runs may have
+// exported the same, if the first went on for a while after it had lost its
+// claim, and two locations may be one place: whatever overlaps with what was
+// taken already is passed over, its files too, and what is missing then is done
+// again.
 func (b *backupRun) loadCheckpoints(ctx context.Context) error {
-	for _, loc := range b.locs {
+	b.mu.covered, b.mu.read = make([][]keys.Span, len(b.locs)), indexSums{}
+	whole := manifest.Spans(b.d.Spans)
+	passed := 0
+	for i, loc := range b.locs {
 		c, damaged, err := manifest.ReadCheckpoints(ctx, loc.Store, b.d.LayerDir, b.d.BackupId)
 		if err != nil {
 			return err
@@ -148,14 +172,50 @@ func (b *backupRun) loadCheckpoints(ctx context.Context) error {
 		for _, err := range damaged {
 			b.log.WarnContext(ctx, "checkpoint passed over; its work is done again", "err", err)
 		}
-		b.mu.files = append(b.mu.files, c.Files...)
-		b.mu.done = append(b.mu.done, manifest.Spans(c.Done)...)
 		b.mu.sequence = max(b.mu.sequence, c.Sequence)
-		for _, f := range c.Files {
-			b.mu.written += int64(f.BackingFileSize)
+		for _, f := range c.Finished {
+			if !b.takeOver(i, f, whole) {
+				passed++
+			}
 		}
 	}
+	if passed > 0 {
+		b.log.InfoContext(ctx, "parts of checkpoints passed over: other parts have the same", "parts", passed)
+	}
 	return nil
+}
+
+// takeOver takes what an earlier run finished, unless some of it is there already.
+func (b *backupRun) takeOver(location int, f *backuppb.Finished, whole []keys.Span) bool {
+	done := manifest.Spans(f.Done)
+	for _, file := range f.Files {
+		if !b.locs.InLocation(location, file.LocalityKv) {
+			return false // Seen through another location that lies in the same place.
+		}
+	}
+	if _, twice := manifest.Overlap(done); twice || overlapsAny(b.mu.done, done) || len(manifest.Subtract(done, whole)) > 0 {
+		return false
+	}
+	b.mu.files = append(b.mu.files, f.Files...)
+	b.mu.done = manifest.MergeSpans(b.mu.done, done)
+	b.mu.covered[location] = manifest.MergeSpans(b.mu.covered[location], done)
+	b.mu.read.add(f.Indexes)
+	for _, file := range f.Files {
+		b.mu.written += int64(file.BackingFileSize)
+	}
+	return true
+}
+
+// overlapsAny says whether any of more overlaps with one of spans, which are
+// sorted and joined.
+func overlapsAny(spans, more []keys.Span) bool {
+	for _, sp := range more {
+		i := sort.Search(len(spans), func(i int) bool { return sp.Key.Less(spans[i].End()) })
+		if i < len(spans) && spans[i].Overlaps(sp) {
+			return true
+		}
+	}
+	return false
 }
 
 // exportOnce exports what is left with the processors there are.
@@ -168,6 +228,7 @@ func (b *backupRun) exportOnce(ctx context.Context) error {
 		s: b.s, d: b.d, locs: b.locs, bucket: b.locs.BucketFor(b.s.cfg.Locality),
 		pageBytes: min(maxPageBytes, b.s.cfg.Settings.fileSize.Get()),
 		isPrimary: b.isPrimary, report: b.report,
+		view: manifest.Time(b.d.StartTime).IsEmpty() || b.s.cfg.Settings.chainFingerprints.Get(),
 	}
 	if n := b.s.cfg.Testing.PageBytes; n > 0 {
 		p.pageBytes = n
@@ -228,7 +289,7 @@ func (b *backupRun) plan(ctx context.Context) ([]piece, error) {
 		}
 		all = append(all, parts...)
 		b.mu.Lock()
-		rest := subtract(parts, b.mu.done)
+		rest := manifest.Subtract(parts, b.mu.done)
 		b.mu.Unlock()
 		for _, r := range rest {
 			out = append(out, piece{r, start})
@@ -245,10 +306,18 @@ func (b *backupRun) plan(ctx context.Context) ([]piece, error) {
 // report takes what a worker has finished.
 func (b *backupRun) report(ctx context.Context, o outcome) error {
 	b.mu.Lock()
+	if _, twice := manifest.Overlap(o.spans); twice || overlapsAny(b.mu.done, o.spans) {
+		b.mu.Unlock()
+		return extstore.Permanent(fmt.Errorf("%s was exported twice", pieceName(o.spans[0])))
+	}
+	here := b.locs.BucketFor(b.s.cfg.Locality)
+	indexes := summariesPB(&o.sum)
 	b.mu.files = append(b.mu.files, o.files...)
-	b.mu.done = mergeSpans(b.mu.done, o.spans)
-	b.mu.unsaved.Files = append(b.mu.unsaved.Files, o.files...)
-	b.mu.unsaved.Done = append(b.mu.unsaved.Done, manifest.SpansPB(o.spans)...)
+	b.mu.done = manifest.MergeSpans(b.mu.done, o.spans)
+	b.mu.covered[here] = manifest.MergeSpans(b.mu.covered[here], o.spans)
+	b.mu.read.add(indexes)
+	b.mu.unsaved.Finished = append(b.mu.unsaved.Finished,
+		&backuppb.Finished{Files: o.files, Done: manifest.SpansPB(o.spans), Indexes: indexes})
 	for _, f := range o.files {
 		b.mu.bytes += f.EntryCounts.DataSize
 		b.mu.written += int64(f.BackingFileSize)
@@ -294,7 +363,7 @@ func (b *backupRun) report(ctx context.Context, o outcome) error {
 func (b *backupRun) countDoneLocked() {
 	b.mu.countedAt = time.Now()
 	unfinished, last := 0, -1
-	for _, left := range subtract(b.mu.parts, b.mu.done) {
+	for _, left := range manifest.Subtract(b.mu.parts, b.mu.done) {
 		// Both are in the order of keys.
 		i := sort.Search(len(b.mu.parts), func(i int) bool { return left.Key.Less(b.mu.parts[i].EndKey) })
 		if i != last {
@@ -308,7 +377,7 @@ func (b *backupRun) countDoneLocked() {
 // flushCheckpoint keeps what the workers finished before they stopped with err.
 func (b *backupRun) flushCheckpoint(ctx context.Context, err error) error {
 	b.mu.Lock()
-	pending := len(b.mu.unsaved.Done) > 0
+	pending := len(b.mu.unsaved.Finished) > 0
 	b.mu.Unlock()
 	if err == nil || !pending {
 		return nil // A complete export goes straight into the manifest.
@@ -325,12 +394,12 @@ func (b *backupRun) flushCheckpoint(ctx context.Context, err error) error {
 // share into its own store.
 func (b *backupRun) saveCheckpoint(ctx context.Context) error {
 	b.mu.Lock()
-	c := &backuppb.Checkpoint{BackupId: b.d.BackupId, Files: b.mu.unsaved.Files, Done: b.mu.unsaved.Done, Sequence: b.mu.sequence + 1}
+	c := &backuppb.Checkpoint{BackupId: b.d.BackupId, Finished: b.mu.unsaved.Finished, Sequence: b.mu.sequence + 1}
 	b.mu.unsaved = backuppb.Checkpoint{}
 	b.mu.sequence++
 	part := b.mu.doneParts / b.mu.total
 	b.mu.Unlock()
-	if len(c.Done) == 0 {
+	if len(c.Finished) == 0 {
 		return nil
 	}
 	// This node writes to one bucket, so all of the share lies there.
@@ -341,7 +410,7 @@ func (b *backupRun) saveCheckpoint(ctx context.Context) error {
 	b.mu.Lock()
 	b.mu.savedAt, b.mu.savedPart = time.Now(), part
 	b.mu.Unlock()
-	b.log.InfoContext(ctx, "checkpointed", "fraction", part, "files", len(c.Files))
+	b.log.InfoContext(ctx, "checkpointed", "fraction", part, "parts", len(c.Finished))
 	return nil
 }
 
@@ -381,37 +450,23 @@ func (b *backupRun) progress() *backuppb.BackupProgress {
 	}
 }
 
-func (b *backupRun) allFiles() []*backuppb.File {
+// layerData is what the data of a complete layer is.
+type layerData struct {
+	files   []*backuppb.File
+	covered [][]keys.Span // by location
+	sums    indexSums
+}
+
+func (b *backupRun) data() layerData {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.mu.files
+	return layerData{b.mu.files, b.mu.covered, b.mu.read}
 }
 
 func (b *backupRun) checkpoints() uint32 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.mu.sequence
-}
-
-// mergeSpans adds more to spans and joins neighbours.
-func mergeSpans(spans, more []keys.Span) []keys.Span {
-	all := append(spans, more...)
-	if len(all) < 2 {
-		return all
-	}
-	sort.Slice(all, func(i, j int) bool { return all[i].Key.Less(all[j].Key) })
-	out := all[:1]
-	for _, sp := range all[1:] {
-		last := &out[len(out)-1]
-		if last.End().Less(sp.Key) {
-			out = append(out, sp)
-			continue
-		}
-		if last.End().Less(sp.End()) {
-			last.EndKey = sp.End()
-		}
-	}
-	return out
 }
 
 func formatBytes(n int64) string {

@@ -77,12 +77,8 @@ func (t *backupTargets) spans() []keys.Span {
 			out = append(out, st.Span())
 		}
 	}
-	sortSpans(out)
+	manifest.SortSpans(out)
 	return out
-}
-
-func sortSpans(spans []keys.Span) {
-	sort.Slice(spans, func(i, j int) bool { return spans[i].Key.Less(spans[j].Key) })
 }
 
 // wasOfflineSince says whether a table became public again after t: what layers
@@ -239,32 +235,30 @@ func historicalSpans(revs []revision, d *backuppb.BackupDetails, have []keys.Spa
 			}
 		}
 	}
-	sortSpans(out)
+	manifest.SortSpans(out)
 	return out, nil
 }
 
 // descriptorEntries makes the descriptor list of a layer: the state at its end
 // and, with revision history, the changes within it.
 func (s *Service) descriptorEntries(
-	t *backupTargets, d *backuppb.BackupDetails, revs []revision, files []*backuppb.File,
+	t *backupTargets, d *backuppb.BackupDetails, revs []revision, data layerData, views map[uint32][]*backuppb.IndexSummary,
 ) []*backuppb.DescriptorEntry {
-	sums := map[uint32]map[uint32]*backuppb.IndexSummary{}
+	sums := map[uint32][]*backuppb.IndexSummary{}
+	for id, sum := range data.sums {
+		sum.ViewKvs, sum.ViewHi, sum.ViewLo, sum.ViewKnown = 0, 0, 0, false // See merged.
+		sums[id.TableID] = append(sums[id.TableID], sum)
+	}
+	for _, list := range sums {
+		sort.Slice(list, func(i, j int) bool { return list[i].IndexId < list[j].IndexId })
+	}
 	fileBytes := map[uint32]int64{}
-	for _, f := range files {
+	for _, f := range data.files {
 		var total int64
 		for _, ix := range f.Indexes {
 			total += ix.KeyBytes + ix.ValueBytes
 		}
 		for _, ix := range f.Indexes {
-			if sums[ix.TableId] == nil {
-				sums[ix.TableId] = map[uint32]*backuppb.IndexSummary{}
-			}
-			sum := sums[ix.TableId][ix.IndexId]
-			if sum == nil {
-				sum = &backuppb.IndexSummary{TableId: ix.TableId, IndexId: ix.IndexId}
-				sums[ix.TableId][ix.IndexId] = sum
-			}
-			addSummary(sum, ix)
 			if total > 0 {
 				fileBytes[ix.TableId] += int64(float64(f.BackingFileSize) * float64(ix.KeyBytes+ix.ValueBytes) / float64(total))
 			}
@@ -285,10 +279,8 @@ func (s *Service) descriptorEntries(
 			continue // Dropped between planning and now cannot be: both read at the end time.
 		}
 		e := &backuppb.DescriptorEntry{Id: id, Desc: t.sch.entries[id], FileBytes: fileBytes[id], CreateStatement: render(desc)}
-		for _, sum := range sums[id] {
-			e.Indexes = append(e.Indexes, sum)
-		}
-		sort.Slice(e.Indexes, func(i, j int) bool { return e.Indexes[i].IndexId < e.Indexes[j].IndexId })
+		e.Indexes, e.Merged = sums[id], views[id]
+		delete(sums, id)
 		out = append(out, e)
 	}
 	if !d.RevisionHistory {
@@ -297,7 +289,9 @@ func (s *Service) descriptorEntries(
 	relevant := relevantRevisions(revs, d)
 	for _, r := range revs {
 		if relevant[r.id] {
-			out = append(out, &backuppb.DescriptorEntry{Id: r.id, Time: manifest.TimePB(r.time), Desc: r.desc})
+			// What a table that is gone at the end had stands with its first state.
+			out = append(out, &backuppb.DescriptorEntry{Id: r.id, Time: manifest.TimePB(r.time), Desc: r.desc, Indexes: sums[r.id]})
+			delete(sums, r.id)
 		}
 	}
 	return out
@@ -330,40 +324,5 @@ func relevantRevisions(revs []revision, d *backuppb.BackupDetails) map[uint32]bo
 			out[r.id] = true
 		}
 	}
-	return out
-}
-
-func addSummary(a, b *backuppb.IndexSummary) {
-	a.Rows += b.Rows
-	a.Kvs += b.Kvs
-	a.Tombstones += b.Tombstones
-	a.RangeTombstones += b.RangeTombstones
-	a.KeyBytes += b.KeyBytes
-	a.ValueBytes += b.ValueBytes
-	fp := storage.Fingerprint{Hi: a.FingerprintHi, Lo: a.FingerprintLo}
-	fp.Add(storage.Fingerprint{Hi: b.FingerprintHi, Lo: b.FingerprintLo})
-	a.FingerprintHi, a.FingerprintLo = fp.Hi, fp.Lo
-	fp = storage.Fingerprint{Hi: a.TimedFingerprintHi, Lo: a.TimedFingerprintLo}
-	fp.Add(storage.Fingerprint{Hi: b.TimedFingerprintHi, Lo: b.TimedFingerprintLo})
-	a.TimedFingerprintHi, a.TimedFingerprintLo = fp.Hi, fp.Lo
-}
-
-// summariesPB converts what an export counted.
-func summariesPB(sum *storage.ExportSummary) []*backuppb.IndexSummary {
-	var out []*backuppb.IndexSummary
-	for id, ix := range sum.Indexes {
-		out = append(out, &backuppb.IndexSummary{
-			TableId: id.TableID, IndexId: id.IndexID, Rows: ix.Rows, Kvs: ix.KVs, Tombstones: ix.Tombstones,
-			RangeTombstones: ix.RangeTombstones, KeyBytes: ix.KeyBytes, ValueBytes: ix.ValueBytes,
-			FingerprintHi: ix.Fingerprint.Hi, FingerprintLo: ix.Fingerprint.Lo,
-			TimedFingerprintHi: ix.TimedFingerprint.Hi, TimedFingerprintLo: ix.TimedFingerprint.Lo,
-		})
-	}
-	sort.Slice(out, func(i, j int) bool {
-		if out[i].TableId != out[j].TableId {
-			return out[i].TableId < out[j].TableId
-		}
-		return out[i].IndexId < out[j].IndexId
-	})
 	return out
 }

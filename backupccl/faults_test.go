@@ -240,7 +240,7 @@ func TestPauseResume(t *testing.T) {
 			mu.Lock()
 			defer mu.Unlock()
 			exported++
-			if left := subtract([]keys.Span{span}, finished); len(left) != 1 || left[0].String() != span.String() {
+			if left := manifest.Subtract([]keys.Span{span}, finished); len(left) != 1 || left[0].String() != span.String() {
 				t.Errorf("%s was finished and is exported again", span)
 			}
 		},
@@ -304,7 +304,9 @@ func (n *testNode) checkpointed() []keys.Span {
 			return err
 		}
 		c, _, err := manifest.ReadCheckpoints(context.Background(), mem, dir, d.BackupId)
-		out = manifest.Spans(c.GetDone())
+		for _, f := range c.GetFinished() {
+			out = append(out, manifest.Spans(f.Done)...)
+		}
 		return err
 	})
 	if err != nil {

@@ -310,9 +310,6 @@ type restoreSource struct {
 	sch    *schema           // at the time restored
 	// entries are the descriptors of sch as the backup lists them.
 	last *manifest.Layer
-	// exact says that the newest layer's own index counts are those of the
-	// state restored: a single layer without history, at its end.
-	exact bool
 }
 
 // loadSource reads manifests and descriptors.
@@ -350,7 +347,6 @@ func (s *Service) loadSource(ctx context.Context, col *collection, d *backuppb.R
 		end = src.last.End()
 	}
 	d.EndTime = manifest.TimePB(end)
-	src.exact = len(src.layers) == 1 && !src.last.HasHistory() && end == src.last.End()
 	if len(d.LayerDirs) == 0 {
 		for _, l := range src.layers {
 			d.LayerDirs = append(d.LayerDirs, l.Dir)

@@ -39,6 +39,16 @@ type indexPlan struct {
 	oldTable uint32
 	newTable uint32
 	files    []*manifest.DataFile // of all layers that count, by start key
+	// merged is what the chain says the index held at the time restored; nil if it
+	// does not say it. Then the merge must at least come by all that the files have,
+	// which is filed.
+	merged, filed *backuppb.IndexSummary
+}
+
+// id names the index as it is restored.
+func (p *indexPlan) id() storage.IndexID {
+	_, index, _, _ := keys.DecodeIndexPrefix(p.span.Key)
+	return storage.IndexID{TableID: p.newTable, IndexID: index}
 }
 
 // restorePiece is a part of an index that one worker restores.
@@ -95,7 +105,7 @@ func (r *restoreResumer) restoreData(ctx context.Context, job *jobs.Job, src *re
 	if err := run.process(ctx, pieces); err != nil {
 		return err
 	}
-	if err := run.verify(ctx); err != nil {
+	if err := run.verify(plans); err != nil {
 		return err
 	}
 	return run.save(ctx, true)
@@ -114,7 +124,20 @@ func (run *restoreRun) plan(ctx context.Context) ([]*indexPlan, error) {
 		}
 	}
 	sort.Slice(plans, func(i, j int) bool { return plans[i].span.Key.Less(plans[j].span.Key) })
-	return plans, findFiles(ctx, run.src, plans)
+	if err := findFiles(ctx, run.src, plans); err != nil {
+		return nil, err
+	}
+	if fn := run.s.cfg.Testing.EditPlan; fn != nil {
+		for _, p := range plans {
+			p.files = fn(p.files)
+		}
+	}
+	for _, p := range plans {
+		if err := p.checkOnce(); err != nil {
+			return nil, err
+		}
+	}
+	return plans, nil
 }
 
 // findFiles fills in the files of all plans, which are ordered by span. For each
@@ -137,7 +160,15 @@ func findFiles(ctx context.Context, src *restoreSource, plans []*indexPlan) erro
 			return fmt.Errorf("%s: %w", pieceName(p.span), manifest.ErrNotCovered())
 		}
 	}
+	sums := make([]indexSums, len(plans)) // of one layer
+	filed := make([]indexSums, len(plans))
+	for i := range filed {
+		filed[i] = indexSums{}
+	}
 	for n, l := range src.layers {
+		for i := range sums {
+			sums[i] = indexSums{}
+		}
 		err := l.Files(ctx, func(f *manifest.DataFile) error {
 			sp := manifest.Span(f.Span)
 			// The first plan that ends behind the file's start.
@@ -145,6 +176,8 @@ func findFiles(ctx context.Context, src *restoreSource, plans []*indexPlan) erro
 			for ; i < len(plans) && plans[i].span.Key.Less(sp.End()); i++ {
 				if n >= first[i] && holdsIndex(f.File, plans[i].span) {
 					plans[i].files = append(plans[i].files, f)
+					sums[i].add(f.Indexes)
+					filed[i].add(f.Indexes)
 				}
 			}
 			return nil
@@ -152,9 +185,64 @@ func findFiles(ctx context.Context, src *restoreSource, plans []*indexPlan) erro
 		if err != nil {
 			return err
 		}
+		for i, p := range plans {
+			if n < first[i] {
+				continue
+			}
+			if err := checkCounted(ctx, l, p, sums[i]); err != nil {
+				return err
+			}
+		}
+	}
+	if src.sch.at == src.last.End() {
+		views, err := src.last.Views(ctx)
+		if err != nil {
+			return err
+		}
+		for _, p := range plans {
+			if table, index, _, ok := keys.DecodeIndexPrefix(p.span.Key); ok {
+				p.merged, _ = views.Of(table, index)
+			}
+		}
+	}
+	for i, p := range plans {
+		if table, index, _, ok := keys.DecodeIndexPrefix(p.span.Key); ok && p.merged == nil {
+			p.filed = filed[i][storage.IndexID{TableID: table, IndexID: index}]
+		}
 	}
 	for _, p := range plans {
 		sort.SliceStable(p.files, func(i, j int) bool { return bytes.Compare(p.files[i].Span.Key, p.files[j].Span.Key) < 0 })
+	}
+	return nil
+}
+
+// checkCounted compares what the files of a layer have of an index with what the
+// layer counted when it read it.
+func checkCounted(ctx context.Context, l *manifest.Layer, p *indexPlan, have indexSums) error {
+	table, index, _, ok := keys.DecodeIndexPrefix(p.span.Key)
+	if !ok {
+		return nil
+	}
+	want, known, err := l.Counted(ctx, table, index)
+	if err != nil || !known {
+		return err
+	}
+	id := storage.IndexID{TableID: table, IndexID: index}
+	if got := have[id]; !sameVersions(want, got) {
+		return fmt.Errorf("the files that layer %s lists are not all of its files: %w", l.Dir, errSums(id, want, got))
+	}
+	return nil
+}
+
+// checkOnce demands that no file stands in the plan twice.
+func (p *indexPlan) checkOnce() error {
+	seen := make(map[string]bool, len(p.files))
+	for _, f := range p.files {
+		name := f.Layer.Dir + "/" + f.Path
+		if seen[name] {
+			return pgerr.Newf(pgerr.DataCorrupted, "file %s is planned twice for %s", name, pieceName(p.span))
+		}
+		seen[name] = true
 	}
 	return nil
 }
@@ -204,7 +292,7 @@ func cutPieces(plans []*indexPlan, done []keys.Span) []restorePiece {
 		}
 		parts = append(parts, keys.Span{Key: from, EndKey: p.span.End()})
 		for _, part := range parts {
-			for _, left := range subtract([]keys.Span{p.toNew(part)}, done) {
+			for _, left := range manifest.Subtract([]keys.Span{p.toNew(part)}, done) {
 				out = append(out, restorePiece{p, p.toOld(left)})
 			}
 		}
@@ -318,12 +406,25 @@ func (run *restoreRun) piece(ctx context.Context, cache *fileCache, pc restorePi
 	return run.finished(ctx, pc.toNew(pc.part), &sum)
 }
 
+// seenSummary is what a merge came by of the plan's index, as the view of a
+// summary: progress keeps the two together.
+func seenSummary(p *indexPlan, seen storage.ExportSummary) *storage.ExportSummary {
+	t := seen.Total()
+	return &storage.ExportSummary{Indexes: map[storage.IndexID]*storage.IndexSummary{
+		p.id(): {ViewKVs: t.KVs, View: t.Fingerprint},
+	}}
+}
+
 // ingest brings one part in, which lies within a range.
 func (run *restoreRun) ingest(ctx context.Context, p *indexPlan, files []storage.SSTFile, part keys.Span, sum *storage.ExportSummary) error {
-	it, err := storage.NewRestoreIterator(ctx, files, storage.RestoreOptions{
+	opts := storage.RestoreOptions{
 		Span: p.toOld(part), AsOf: manifest.Time(run.d.EndTime),
-		Rewrites: []storage.PrefixRewrite{storage.TableRewrite(p.oldTable, p.newTable)},
-	})
+		Rewrites: []storage.PrefixRewrite{storage.TableRewrite(p.oldTable, p.newTable)}, Count: p.merged == nil,
+	}
+	if fn := run.s.cfg.Testing.EditMerge; fn != nil {
+		fn(&opts)
+	}
+	it, err := storage.NewRestoreIterator(ctx, files, opts)
 	if err != nil {
 		return err
 	}
@@ -346,6 +447,9 @@ func (run *restoreRun) ingest(ctx context.Context, p *indexPlan, files []storage
 		}
 		sum.Add(&page.Summary)
 		if page.Done {
+			if opts.Count {
+				sum.Add(seenSummary(p, it.Seen()))
+			}
 			return nil
 		}
 	}
@@ -355,7 +459,7 @@ func (run *restoreRun) ingest(ctx context.Context, p *indexPlan, files []storage
 func (run *restoreRun) finished(ctx context.Context, target keys.Span, sum *storage.ExportSummary) error {
 	run.mu.Lock()
 	run.mu.done++
-	run.mu.progress.Done = manifest.SpansPB(mergeSpans(manifest.Spans(run.mu.progress.Done), []keys.Span{target}))
+	run.mu.progress.Done = manifest.SpansPB(manifest.MergeSpans(manifest.Spans(run.mu.progress.Done), []keys.Span{target}))
 	for _, ix := range summariesPB(sum) {
 		id := storage.IndexID{TableID: ix.TableId, IndexID: ix.IndexId}
 		if have := run.mu.indexes[id]; have != nil {
@@ -431,45 +535,22 @@ func (run *restoreRun) isPrimary(ix *backuppb.IndexSummary) bool {
 	return false
 }
 
-// verify compares what was restored with what the backup says it holds, where
-// the backup says it: one layer's counts are those of the state at its end.
-func (run *restoreRun) verify(ctx context.Context) error {
-	if !run.src.exact {
-		return nil
-	}
-	want := map[storage.IndexID]*backuppb.IndexSummary{}
-	newID := map[uint32]uint32{}
-	for _, rw := range run.d.Rewrites {
-		if !rw.ToExisting {
-			newID[rw.OldId] = rw.NewId
-		}
-	}
-	err := run.src.last.Descriptors(ctx, func(e *backuppb.DescriptorEntry) error {
-		for _, ix := range e.Indexes {
-			if id, ok := newID[ix.TableId]; ok {
-				want[storage.IndexID{TableID: id, IndexID: ix.IndexId}] = ix
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
+// verify compares what was restored with what the backup says it held at that
+// time: nothing comes online that differs. Of an instant inside history, and of
+// chains from before layers said it, the merged view is not known; then the merge
+// must have come by every version that the files are said to have.
+func (run *restoreRun) verify(plans []*indexPlan) error {
 	run.mu.Lock()
 	defer run.mu.Unlock()
-	for id, w := range want {
-		got := run.mu.indexes[id]
-		if got == nil {
-			got = &backuppb.IndexSummary{}
-		}
-		if got.Kvs != w.Kvs || got.FingerprintHi != w.FingerprintHi || got.FingerprintLo != w.FingerprintLo {
-			return pgerr.Newf(pgerr.DataCorrupted,
-				"restored index %d of table %d differs from the backup: %d pairs with fingerprint %016x%016x, expected %d with %016x%016x",
-				id.IndexID, id.TableID, got.Kvs, got.FingerprintHi, got.FingerprintLo, w.Kvs, w.FingerprintHi, w.FingerprintLo)
+	planned := map[storage.IndexID]bool{}
+	for _, p := range plans {
+		planned[p.id()] = true
+		if err := p.check(run.mu.indexes[p.id()]); err != nil {
+			return err
 		}
 	}
 	for id, got := range run.mu.indexes {
-		if want[id] == nil && got.Kvs > 0 {
+		if !planned[id] && got.Kvs > 0 {
 			return pgerr.Newf(pgerr.DataCorrupted,
 				"restored index %d of table %d has %d pairs that the backup does not count", id.IndexID, id.TableID, got.Kvs)
 		}
@@ -477,10 +558,35 @@ func (run *restoreRun) verify(ctx context.Context) error {
 	return nil
 }
 
+// check compares what came out of the merge of an index, and what went in, with
+// what the backup recorded.
+func (p *indexPlan) check(got *backuppb.IndexSummary) error {
+	id := p.id()
+	if w := p.merged; w != nil {
+		if got.GetKvs() == w.ViewKvs && got.GetFingerprintHi() == w.ViewHi && got.GetFingerprintLo() == w.ViewLo {
+			return nil
+		}
+		return pgerr.Newf(pgerr.DataCorrupted,
+			"restored index %d of table %d differs from the backup: %d pairs with fingerprint %016x%016x, expected %d with %016x%016x",
+			id.IndexID, id.TableID, got.GetKvs(), got.GetFingerprintHi(), got.GetFingerprintLo(), w.ViewKvs, w.ViewHi, w.ViewLo).
+			WithHint(verifyHint)
+	}
+	if w := p.filed; got.GetViewKvs() != w.GetKvs() || got.GetViewHi() != w.GetFingerprintHi() || got.GetViewLo() != w.GetFingerprintLo() {
+		return pgerr.Newf(pgerr.DataCorrupted,
+			"of index %d of table %d the restore read %d versions with fingerprint %016x%016x, the backup's files have %d with %016x%016x",
+			id.IndexID, id.TableID, got.GetViewKvs(), got.GetViewHi(), got.GetViewLo(), w.GetKvs(), w.GetFingerprintHi(), w.GetFingerprintLo()).
+			WithHint(verifyHint)
+	}
+	return nil
+}
+
+const verifyHint = "Nothing was restored. SHOW BACKUP … WITH check_files tells which files are missing; an earlier layer can be restored AS OF SYSTEM TIME."
+
 // visitRestored calls fn with every pair of a span of the backup as it was at
 // the time restored, in memory: for system tables, which are small.
 func visitRestored(ctx context.Context, src *restoreSource, sp keys.Span, at hlc.Timestamp, fn func(key keys.Key, value []byte) error) error {
-	plan := &indexPlan{span: sp}
+	table, _, _, _ := keys.DecodeIndexPrefix(sp.Key)
+	plan := &indexPlan{span: sp, oldTable: table, newTable: table}
 	if err := findFiles(ctx, src, []*indexPlan{plan}); err != nil {
 		return err
 	}
@@ -493,17 +599,34 @@ func visitRestored(ctx context.Context, src *restoreSource, sp keys.Span, at hlc
 		files = append(files, storage.NewMemSST(b))
 	}
 	if len(files) == 0 {
-		return nil
+		return visitedAll(plan, storage.ExportSummary{})
 	}
-	it, err := storage.NewRestoreIterator(ctx, files, storage.RestoreOptions{Span: sp, AsOf: at})
+	it, err := storage.NewRestoreIterator(ctx, files, storage.RestoreOptions{Span: sp, AsOf: at, Count: plan.merged == nil})
 	if err != nil {
 		return err
 	}
 	defer it.Close()
+	counted := storage.NewSummarizer(false)
 	for it.Next() {
+		counted.Add(it.Key(), it.Value(), it.Timestamp())
 		if err := fn(it.Key(), it.Value()); err != nil {
 			return err
 		}
 	}
-	return it.Err()
+	if err := it.Err(); err != nil {
+		return err
+	}
+	sum := counted.Summary()
+	if plan.merged == nil {
+		sum.Add(seenSummary(plan, it.Seen()))
+	}
+	return visitedAll(plan, sum)
+}
+
+// visitedAll compares what was read of a system table with what the backup
+// recorded. Its span may have several indexes, of which merged is the first.
+func visitedAll(plan *indexPlan, sum storage.ExportSummary) error {
+	got := indexSums{}
+	got.add(summariesPB(&sum))
+	return plan.check(got[plan.id()])
 }

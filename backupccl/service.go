@@ -10,12 +10,14 @@ import (
 	"github.com/auxten/postgresql-parser/pkg/sql/types"
 
 	"github.com/holdfastdb/holdfast/backupccl/extstore"
+	"github.com/holdfastdb/holdfast/backupccl/manifest"
 	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/keys"
 	"github.com/holdfastdb/holdfast/internal/pgerr"
 	"github.com/holdfastdb/holdfast/internal/settings"
 	"github.com/holdfastdb/holdfast/jobs"
 	"github.com/holdfastdb/holdfast/kv"
+	"github.com/holdfastdb/holdfast/kv/storage"
 	"github.com/holdfastdb/holdfast/sql/catalog"
 	"github.com/holdfastdb/holdfast/sql/parser"
 )
@@ -60,6 +62,12 @@ type Testing struct {
 	// DropSpan and ShiftStart plant the faults that verification must find.
 	DropSpan   func(span keys.Span) bool
 	ShiftStart time.Duration
+	// EditDraft changes a layer just before its metadata is written, EditPlan the
+	// files that a restore reads for an index, EditMerge how it merges them: more
+	// faults that verification must find.
+	EditDraft func(d *manifest.Draft)
+	EditPlan  func(files []*manifest.DataFile) []*manifest.DataFile
+	EditMerge func(o *storage.RestoreOptions)
 }
 
 // Settings are the cluster settings of this package.
@@ -68,6 +76,7 @@ type Settings struct {
 	fileSize                      *settings.ByteSize
 	checkpointInterval            *settings.Duration
 	fullWithSubdir                *settings.Bool
+	chainFingerprints             *settings.Bool
 }
 
 // RegisterSettings defines the cluster settings of this package in reg.
@@ -90,6 +99,9 @@ func RegisterSettings(reg *settings.Registry) *Settings {
 				}
 				return nil
 			}),
+		chainFingerprints: reg.Bool("bulkio.backup.chain_fingerprints.enabled",
+			"when true, incremental backups look up what each changed key was before, so that a restore of the chain "+
+				"can be compared with a fingerprint of all of it", true),
 		fullWithSubdir: reg.Bool("bulkio.backup.deprecated_full_backup_with_subdir.enabled",
 			"when true, BACKUP INTO 'subdir' IN takes a full backup if there is none", false),
 	}

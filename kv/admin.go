@@ -18,6 +18,7 @@ type ExportOptions struct {
 	ResumeTS     hlc.Timestamp // continues inside the history of the first key
 	ResumeMidRow bool          // the page before ended inside the row of the first key
 	AllRevisions bool          // every version, not only the newest
+	View         bool          // see storage.ExportOptions
 	TargetBytes  int64         // a page ends at the row that reaches it; zero: no limit
 	MaxBytes     int64         // a row whose history exceeds it is cut; zero: no limit
 }
@@ -43,7 +44,7 @@ func (db *DB) Export(ctx context.Context, span keys.Span, opts ExportOptions) (E
 		Op: kvpb.OpExport, Key: span.Key, EndKey: span.End(),
 		Args: &kvpb.ExportArgs{
 			StartTime: opts.StartTime, EndTime: opts.EndTime, ResumeTS: opts.ResumeTS, ResumeMidRow: opts.ResumeMidRow,
-			AllRevisions: opts.AllRevisions, TargetBytes: opts.TargetBytes, MaxBytes: opts.MaxBytes,
+			AllRevisions: opts.AllRevisions, View: opts.View, TargetBytes: opts.TargetBytes, MaxBytes: opts.MaxBytes,
 		},
 	})
 	if err != nil {

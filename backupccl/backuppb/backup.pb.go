@@ -297,8 +297,14 @@ type IndexSummary struct {
 	FingerprintLo      uint64                 `protobuf:"fixed64,10,opt,name=fingerprint_lo,json=fingerprintLo,proto3" json:"fingerprint_lo,omitempty"`
 	TimedFingerprintHi uint64                 `protobuf:"fixed64,11,opt,name=timed_fingerprint_hi,json=timedFingerprintHi,proto3" json:"timed_fingerprint_hi,omitempty"` // the same with each version's timestamp
 	TimedFingerprintLo uint64                 `protobuf:"fixed64,12,opt,name=timed_fingerprint_lo,json=timedFingerprintLo,proto3" json:"timed_fingerprint_lo,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// The merged view: how the live pairs at the end differ from those at the start,
+	// in number and fingerprint. Of a merged view itself: what it is at the end.
+	ViewKvs       int64  `protobuf:"zigzag64,13,opt,name=view_kvs,json=viewKvs,proto3" json:"view_kvs,omitempty"`
+	ViewHi        uint64 `protobuf:"fixed64,14,opt,name=view_hi,json=viewHi,proto3" json:"view_hi,omitempty"`
+	ViewLo        uint64 `protobuf:"fixed64,15,opt,name=view_lo,json=viewLo,proto3" json:"view_lo,omitempty"`
+	ViewKnown     bool   `protobuf:"varint,16,opt,name=view_known,json=viewKnown,proto3" json:"view_known,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *IndexSummary) Reset() {
@@ -415,6 +421,34 @@ func (x *IndexSummary) GetTimedFingerprintLo() uint64 {
 	return 0
 }
 
+func (x *IndexSummary) GetViewKvs() int64 {
+	if x != nil {
+		return x.ViewKvs
+	}
+	return 0
+}
+
+func (x *IndexSummary) GetViewHi() uint64 {
+	if x != nil {
+		return x.ViewHi
+	}
+	return 0
+}
+
+func (x *IndexSummary) GetViewLo() uint64 {
+	if x != nil {
+		return x.ViewLo
+	}
+	return 0
+}
+
+func (x *IndexSummary) GetViewKnown() bool {
+	if x != nil {
+		return x.ViewKnown
+	}
+	return false
+}
+
 // File is one sstable of row data.
 type File struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
@@ -431,7 +465,10 @@ type File struct {
 	// elided_prefix is missing in front of every key of the file; possibly empty.
 	ElidedPrefix []byte `protobuf:"bytes,1002,opt,name=elided_prefix,json=elidedPrefix,proto3" json:"elided_prefix,omitempty"`
 	// unit groups files whose pages cut one row; all of them or none are complete.
-	Unit          uint64 `protobuf:"varint,1003,opt,name=unit,proto3" json:"unit,omitempty"`
+	Unit uint64 `protobuf:"varint,1003,opt,name=unit,proto3" json:"unit,omitempty"`
+	// covered are the spans that the file has all of; none: span itself. No two
+	// files of a layer cover the same, unless they are of one unit.
+	Covered       []*Span `protobuf:"bytes,1004,rep,name=covered,proto3" json:"covered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -548,6 +585,13 @@ func (x *File) GetUnit() uint64 {
 		return x.Unit
 	}
 	return 0
+}
+
+func (x *File) GetCovered() []*Span {
+	if x != nil {
+		return x.Covered
+	}
+	return nil
 }
 
 type BuildInfo struct {
@@ -766,8 +810,11 @@ type PartManifest struct {
 	Files          int64                  `protobuf:"varint,1003,opt,name=files,proto3" json:"files,omitempty"`
 	EntryCounts    *RowCount              `protobuf:"bytes,1004,opt,name=entry_counts,json=entryCounts,proto3" json:"entry_counts,omitempty"`
 	Bytes          int64                  `protobuf:"varint,1005,opt,name=bytes,proto3" json:"bytes,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// covered are the spans that this part is complete for, with or without files,
+	// neighbours joined. All parts together cover the manifest's spans exactly.
+	Covered       []*Span `protobuf:"bytes,1006,rep,name=covered,proto3" json:"covered,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PartManifest) Reset() {
@@ -854,6 +901,13 @@ func (x *PartManifest) GetBytes() int64 {
 		return x.Bytes
 	}
 	return 0
+}
+
+func (x *PartManifest) GetCovered() []*Span {
+	if x != nil {
+		return x.Covered
+	}
+	return nil
 }
 
 // Manifest is the root of a layer. A layer exists when its manifest does.
@@ -1134,8 +1188,11 @@ type DescriptorEntry struct {
 	CreateStatement string                 `protobuf:"bytes,4,opt,name=create_statement,json=createStatement,proto3" json:"create_statement,omitempty"` // readable SQL, for SHOW BACKUP SCHEMAS and for people
 	Indexes         []*IndexSummary        `protobuf:"bytes,5,rep,name=indexes,proto3" json:"indexes,omitempty"`                                        // of this layer, all parts together
 	FileBytes       int64                  `protobuf:"varint,6,opt,name=file_bytes,json=fileBytes,proto3" json:"file_bytes,omitempty"`                  // physical bytes of this object's files, shared files by share
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// merged are the view_… fields of each index at the layer's end, over this layer
+	// and all before it; indexes of which they are not known are left out.
+	Merged        []*IndexSummary `protobuf:"bytes,7,rep,name=merged,proto3" json:"merged,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DescriptorEntry) Reset() {
@@ -1210,14 +1267,22 @@ func (x *DescriptorEntry) GetFileBytes() int64 {
 	return 0
 }
 
+func (x *DescriptorEntry) GetMerged() []*IndexSummary {
+	if x != nil {
+		return x.Merged
+	}
+	return nil
+}
+
 // Checkpoint is what a running backup has finished, so that a successor does
 // not do it again.
 type Checkpoint struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	BackupId      []byte                 `protobuf:"bytes,1,opt,name=backup_id,json=backupId,proto3" json:"backup_id,omitempty"`
-	Files         []*File                `protobuf:"bytes,2,rep,name=files,proto3" json:"files,omitempty"`
-	Done          []*Span                `protobuf:"bytes,3,rep,name=done,proto3" json:"done,omitempty"` // finished spans; those without files had no data
+	Files         []*File                `protobuf:"bytes,2,rep,name=files,proto3" json:"files,omitempty"` // as is done, of backups that an older version began
+	Done          []*Span                `protobuf:"bytes,3,rep,name=done,proto3" json:"done,omitempty"`
 	Sequence      uint32                 `protobuf:"varint,4,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Finished      []*Finished            `protobuf:"bytes,5,rep,name=finished,proto3" json:"finished,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1280,6 +1345,76 @@ func (x *Checkpoint) GetSequence() uint32 {
 	return 0
 }
 
+func (x *Checkpoint) GetFinished() []*Finished {
+	if x != nil {
+		return x.Finished
+	}
+	return nil
+}
+
+// Finished are spans that were exported and the files that hold what they had.
+// It counts as a whole or not at all.
+type Finished struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Files []*File                `protobuf:"bytes,1,rep,name=files,proto3" json:"files,omitempty"`
+	Done  []*Span                `protobuf:"bytes,2,rep,name=done,proto3" json:"done,omitempty"`
+	// indexes is what the pages read had, counted before files were made of them.
+	Indexes       []*IndexSummary `protobuf:"bytes,3,rep,name=indexes,proto3" json:"indexes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Finished) Reset() {
+	*x = Finished{}
+	mi := &file_backupccl_backuppb_backup_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Finished) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Finished) ProtoMessage() {}
+
+func (x *Finished) ProtoReflect() protoreflect.Message {
+	mi := &file_backupccl_backuppb_backup_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Finished.ProtoReflect.Descriptor instead.
+func (*Finished) Descriptor() ([]byte, []int) {
+	return file_backupccl_backuppb_backup_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Finished) GetFiles() []*File {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
+func (x *Finished) GetDone() []*Span {
+	if x != nil {
+		return x.Done
+	}
+	return nil
+}
+
+func (x *Finished) GetIndexes() []*IndexSummary {
+	if x != nil {
+		return x.Indexes
+	}
+	return nil
+}
+
 // TableStatistic is one row of table statistics.
 type TableStatistic struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1298,7 +1433,7 @@ type TableStatistic struct {
 
 func (x *TableStatistic) Reset() {
 	*x = TableStatistic{}
-	mi := &file_backupccl_backuppb_backup_proto_msgTypes[12]
+	mi := &file_backupccl_backuppb_backup_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1310,7 +1445,7 @@ func (x *TableStatistic) String() string {
 func (*TableStatistic) ProtoMessage() {}
 
 func (x *TableStatistic) ProtoReflect() protoreflect.Message {
-	mi := &file_backupccl_backuppb_backup_proto_msgTypes[12]
+	mi := &file_backupccl_backuppb_backup_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1323,7 +1458,7 @@ func (x *TableStatistic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TableStatistic.ProtoReflect.Descriptor instead.
 func (*TableStatistic) Descriptor() ([]byte, []int) {
-	return file_backupccl_backuppb_backup_proto_rawDescGZIP(), []int{12}
+	return file_backupccl_backuppb_backup_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *TableStatistic) GetTableId() uint32 {
@@ -1398,7 +1533,7 @@ type TableStatistics struct {
 
 func (x *TableStatistics) Reset() {
 	*x = TableStatistics{}
-	mi := &file_backupccl_backuppb_backup_proto_msgTypes[13]
+	mi := &file_backupccl_backuppb_backup_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1410,7 +1545,7 @@ func (x *TableStatistics) String() string {
 func (*TableStatistics) ProtoMessage() {}
 
 func (x *TableStatistics) ProtoReflect() protoreflect.Message {
-	mi := &file_backupccl_backuppb_backup_proto_msgTypes[13]
+	mi := &file_backupccl_backuppb_backup_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1423,7 +1558,7 @@ func (x *TableStatistics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TableStatistics.ProtoReflect.Descriptor instead.
 func (*TableStatistics) Descriptor() ([]byte, []int) {
-	return file_backupccl_backuppb_backup_proto_rawDescGZIP(), []int{13}
+	return file_backupccl_backuppb_backup_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *TableStatistics) GetStatistics() []*TableStatistic {
@@ -1446,7 +1581,7 @@ type Targets struct {
 
 func (x *Targets) Reset() {
 	*x = Targets{}
-	mi := &file_backupccl_backuppb_backup_proto_msgTypes[14]
+	mi := &file_backupccl_backuppb_backup_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1458,7 +1593,7 @@ func (x *Targets) String() string {
 func (*Targets) ProtoMessage() {}
 
 func (x *Targets) ProtoReflect() protoreflect.Message {
-	mi := &file_backupccl_backuppb_backup_proto_msgTypes[14]
+	mi := &file_backupccl_backuppb_backup_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1471,7 +1606,7 @@ func (x *Targets) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Targets.ProtoReflect.Descriptor instead.
 func (*Targets) Descriptor() ([]byte, []int) {
-	return file_backupccl_backuppb_backup_proto_rawDescGZIP(), []int{14}
+	return file_backupccl_backuppb_backup_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Targets) GetCluster() bool {
@@ -1514,7 +1649,7 @@ type TablePattern struct {
 
 func (x *TablePattern) Reset() {
 	*x = TablePattern{}
-	mi := &file_backupccl_backuppb_backup_proto_msgTypes[15]
+	mi := &file_backupccl_backuppb_backup_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1526,7 +1661,7 @@ func (x *TablePattern) String() string {
 func (*TablePattern) ProtoMessage() {}
 
 func (x *TablePattern) ProtoReflect() protoreflect.Message {
-	mi := &file_backupccl_backuppb_backup_proto_msgTypes[15]
+	mi := &file_backupccl_backuppb_backup_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1539,7 +1674,7 @@ func (x *TablePattern) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TablePattern.ProtoReflect.Descriptor instead.
 func (*TablePattern) Descriptor() ([]byte, []int) {
-	return file_backupccl_backuppb_backup_proto_rawDescGZIP(), []int{15}
+	return file_backupccl_backuppb_backup_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TablePattern) GetParts() []string {
@@ -1578,26 +1713,28 @@ type BackupDetails struct {
 	CurrentDatabase     string     `protobuf:"bytes,17,opt,name=current_database,json=currentDatabase,proto3" json:"current_database,omitempty"`
 	SearchPath          []string   `protobuf:"bytes,18,rep,name=search_path,json=searchPath,proto3" json:"search_path,omitempty"`
 	// What the first run resolved; empty before.
-	Resolved             bool       `protobuf:"varint,20,opt,name=resolved,proto3" json:"resolved,omitempty"`
-	ResolvedSubdir       string     `protobuf:"bytes,21,opt,name=resolved_subdir,json=resolvedSubdir,proto3" json:"resolved_subdir,omitempty"`
-	LayerDir             string     `protobuf:"bytes,22,opt,name=layer_dir,json=layerDir,proto3" json:"layer_dir,omitempty"` // relative to the collection or the incremental collection
-	InIncrementalStore   bool       `protobuf:"varint,23,opt,name=in_incremental_store,json=inIncrementalStore,proto3" json:"in_incremental_store,omitempty"`
-	StartTime            *Timestamp `protobuf:"bytes,24,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
-	BackupId             []byte     `protobuf:"bytes,25,opt,name=backup_id,json=backupId,proto3" json:"backup_id,omitempty"`
-	ProtectedTimestampId []byte     `protobuf:"bytes,26,opt,name=protected_timestamp_id,json=protectedTimestampId,proto3" json:"protected_timestamp_id,omitempty"`
-	PreviousId           []byte     `protobuf:"bytes,27,opt,name=previous_id,json=previousId,proto3" json:"previous_id,omitempty"`
-	Description          string     `protobuf:"bytes,28,opt,name=description,proto3" json:"description,omitempty"`
-	RevisionStartTime    *Timestamp `protobuf:"bytes,29,opt,name=revision_start_time,json=revisionStartTime,proto3" json:"revision_start_time,omitempty"`
-	IntroducedSpans      []*Span    `protobuf:"bytes,30,rep,name=introduced_spans,json=introducedSpans,proto3" json:"introduced_spans,omitempty"`
-	Spans                []*Span    `protobuf:"bytes,31,rep,name=spans,proto3" json:"spans,omitempty"`
-	IncrementalRoot      string     `protobuf:"bytes,32,opt,name=incremental_root,json=incrementalRoot,proto3" json:"incremental_root,omitempty"`
-	unknownFields        protoimpl.UnknownFields
-	sizeCache            protoimpl.SizeCache
+	Resolved                   bool       `protobuf:"varint,20,opt,name=resolved,proto3" json:"resolved,omitempty"`
+	ResolvedSubdir             string     `protobuf:"bytes,21,opt,name=resolved_subdir,json=resolvedSubdir,proto3" json:"resolved_subdir,omitempty"`
+	LayerDir                   string     `protobuf:"bytes,22,opt,name=layer_dir,json=layerDir,proto3" json:"layer_dir,omitempty"` // relative to the collection or the incremental collection
+	InIncrementalStore         bool       `protobuf:"varint,23,opt,name=in_incremental_store,json=inIncrementalStore,proto3" json:"in_incremental_store,omitempty"`
+	StartTime                  *Timestamp `protobuf:"bytes,24,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	BackupId                   []byte     `protobuf:"bytes,25,opt,name=backup_id,json=backupId,proto3" json:"backup_id,omitempty"`
+	ProtectedTimestampId       []byte     `protobuf:"bytes,26,opt,name=protected_timestamp_id,json=protectedTimestampId,proto3" json:"protected_timestamp_id,omitempty"`
+	PreviousId                 []byte     `protobuf:"bytes,27,opt,name=previous_id,json=previousId,proto3" json:"previous_id,omitempty"`
+	Description                string     `protobuf:"bytes,28,opt,name=description,proto3" json:"description,omitempty"`
+	RevisionStartTime          *Timestamp `protobuf:"bytes,29,opt,name=revision_start_time,json=revisionStartTime,proto3" json:"revision_start_time,omitempty"`
+	IntroducedSpans            []*Span    `protobuf:"bytes,30,rep,name=introduced_spans,json=introducedSpans,proto3" json:"introduced_spans,omitempty"`
+	Spans                      []*Span    `protobuf:"bytes,31,rep,name=spans,proto3" json:"spans,omitempty"`
+	IncrementalRoot            string     `protobuf:"bytes,32,opt,name=incremental_root,json=incrementalRoot,proto3" json:"incremental_root,omitempty"`
+	PreviousDir                string     `protobuf:"bytes,33,opt,name=previous_dir,json=previousDir,proto3" json:"previous_dir,omitempty"` // of the layer that an incremental continues
+	PreviousInIncrementalStore bool       `protobuf:"varint,34,opt,name=previous_in_incremental_store,json=previousInIncrementalStore,proto3" json:"previous_in_incremental_store,omitempty"`
+	unknownFields              protoimpl.UnknownFields
+	sizeCache                  protoimpl.SizeCache
 }
 
 func (x *BackupDetails) Reset() {
 	*x = BackupDetails{}
-	mi := &file_backupccl_backuppb_backup_proto_msgTypes[16]
+	mi := &file_backupccl_backuppb_backup_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1609,7 +1746,7 @@ func (x *BackupDetails) String() string {
 func (*BackupDetails) ProtoMessage() {}
 
 func (x *BackupDetails) ProtoReflect() protoreflect.Message {
-	mi := &file_backupccl_backuppb_backup_proto_msgTypes[16]
+	mi := &file_backupccl_backuppb_backup_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1622,7 +1759,7 @@ func (x *BackupDetails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupDetails.ProtoReflect.Descriptor instead.
 func (*BackupDetails) Descriptor() ([]byte, []int) {
-	return file_backupccl_backuppb_backup_proto_rawDescGZIP(), []int{16}
+	return file_backupccl_backuppb_backup_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *BackupDetails) GetTargets() *Targets {
@@ -1842,6 +1979,20 @@ func (x *BackupDetails) GetIncrementalRoot() string {
 	return ""
 }
 
+func (x *BackupDetails) GetPreviousDir() string {
+	if x != nil {
+		return x.PreviousDir
+	}
+	return ""
+}
+
+func (x *BackupDetails) GetPreviousInIncrementalStore() bool {
+	if x != nil {
+		return x.PreviousInIncrementalStore
+	}
+	return false
+}
+
 type BackupProgress struct {
 	state              protoimpl.MessageState `protogen:"open.v1"`
 	SpansTotal         int64                  `protobuf:"varint,1,opt,name=spans_total,json=spansTotal,proto3" json:"spans_total,omitempty"`
@@ -1857,7 +2008,7 @@ type BackupProgress struct {
 
 func (x *BackupProgress) Reset() {
 	*x = BackupProgress{}
-	mi := &file_backupccl_backuppb_backup_proto_msgTypes[17]
+	mi := &file_backupccl_backuppb_backup_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1869,7 +2020,7 @@ func (x *BackupProgress) String() string {
 func (*BackupProgress) ProtoMessage() {}
 
 func (x *BackupProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_backupccl_backuppb_backup_proto_msgTypes[17]
+	mi := &file_backupccl_backuppb_backup_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1882,7 +2033,7 @@ func (x *BackupProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupProgress.ProtoReflect.Descriptor instead.
 func (*BackupProgress) Descriptor() ([]byte, []int) {
-	return file_backupccl_backuppb_backup_proto_rawDescGZIP(), []int{17}
+	return file_backupccl_backuppb_backup_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *BackupProgress) GetSpansTotal() int64 {
@@ -1941,7 +2092,7 @@ type Rewrite struct {
 
 func (x *Rewrite) Reset() {
 	*x = Rewrite{}
-	mi := &file_backupccl_backuppb_backup_proto_msgTypes[18]
+	mi := &file_backupccl_backuppb_backup_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1953,7 +2104,7 @@ func (x *Rewrite) String() string {
 func (*Rewrite) ProtoMessage() {}
 
 func (x *Rewrite) ProtoReflect() protoreflect.Message {
-	mi := &file_backupccl_backuppb_backup_proto_msgTypes[18]
+	mi := &file_backupccl_backuppb_backup_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1966,7 +2117,7 @@ func (x *Rewrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rewrite.ProtoReflect.Descriptor instead.
 func (*Rewrite) Descriptor() ([]byte, []int) {
-	return file_backupccl_backuppb_backup_proto_rawDescGZIP(), []int{18}
+	return file_backupccl_backuppb_backup_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Rewrite) GetOldId() uint32 {
@@ -2059,7 +2210,7 @@ type RestoreDetails struct {
 
 func (x *RestoreDetails) Reset() {
 	*x = RestoreDetails{}
-	mi := &file_backupccl_backuppb_backup_proto_msgTypes[19]
+	mi := &file_backupccl_backuppb_backup_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2071,7 +2222,7 @@ func (x *RestoreDetails) String() string {
 func (*RestoreDetails) ProtoMessage() {}
 
 func (x *RestoreDetails) ProtoReflect() protoreflect.Message {
-	mi := &file_backupccl_backuppb_backup_proto_msgTypes[19]
+	mi := &file_backupccl_backuppb_backup_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2084,7 +2235,7 @@ func (x *RestoreDetails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreDetails.ProtoReflect.Descriptor instead.
 func (*RestoreDetails) Descriptor() ([]byte, []int) {
-	return file_backupccl_backuppb_backup_proto_rawDescGZIP(), []int{19}
+	return file_backupccl_backuppb_backup_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RestoreDetails) GetTargets() *Targets {
@@ -2354,18 +2505,20 @@ func (x *RestoreDetails) GetSystemTablesStep() int64 {
 }
 
 type RestoreProgress struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Done          []*Span                `protobuf:"bytes,1,rep,name=done,proto3" json:"done,omitempty"` // in new ids
-	Counts        *RowCount              `protobuf:"bytes,2,opt,name=counts,proto3" json:"counts,omitempty"`
-	SpansTotal    int64                  `protobuf:"varint,3,opt,name=spans_total,json=spansTotal,proto3" json:"spans_total,omitempty"`
-	Indexes       []*IndexSummary        `protobuf:"bytes,4,rep,name=indexes,proto3" json:"indexes,omitempty"` // of what was read, in new ids
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Done       []*Span                `protobuf:"bytes,1,rep,name=done,proto3" json:"done,omitempty"` // in new ids
+	Counts     *RowCount              `protobuf:"bytes,2,opt,name=counts,proto3" json:"counts,omitempty"`
+	SpansTotal int64                  `protobuf:"varint,3,opt,name=spans_total,json=spansTotal,proto3" json:"spans_total,omitempty"`
+	// indexes is what was restored, in new ids. The view_… fields are what the
+	// merge came by on the way, where that is checked.
+	Indexes       []*IndexSummary `protobuf:"bytes,4,rep,name=indexes,proto3" json:"indexes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RestoreProgress) Reset() {
 	*x = RestoreProgress{}
-	mi := &file_backupccl_backuppb_backup_proto_msgTypes[20]
+	mi := &file_backupccl_backuppb_backup_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2377,7 +2530,7 @@ func (x *RestoreProgress) String() string {
 func (*RestoreProgress) ProtoMessage() {}
 
 func (x *RestoreProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_backupccl_backuppb_backup_proto_msgTypes[20]
+	mi := &file_backupccl_backuppb_backup_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2390,7 +2543,7 @@ func (x *RestoreProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreProgress.ProtoReflect.Descriptor instead.
 func (*RestoreProgress) Descriptor() ([]byte, []int) {
-	return file_backupccl_backuppb_backup_proto_rawDescGZIP(), []int{20}
+	return file_backupccl_backuppb_backup_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RestoreProgress) GetDone() []*Span {
@@ -2435,7 +2588,7 @@ const file_backupccl_backuppb_backup_proto_rawDesc = "" +
 	"\bRowCount\x12\x1b\n" +
 	"\tdata_size\x18\x01 \x01(\x03R\bdataSize\x12\x12\n" +
 	"\x04rows\x18\x02 \x01(\x03R\x04rows\x12#\n" +
-	"\rindex_entries\x18\x03 \x01(\x03R\findexEntries\"\xa5\x03\n" +
+	"\rindex_entries\x18\x03 \x01(\x03R\findexEntries\"\x91\x04\n" +
 	"\fIndexSummary\x12\x19\n" +
 	"\btable_id\x18\x01 \x01(\rR\atableId\x12\x19\n" +
 	"\bindex_id\x18\x02 \x01(\rR\aindexId\x12\x12\n" +
@@ -2452,7 +2605,12 @@ const file_backupccl_backuppb_backup_proto_rawDesc = "" +
 	"\x0efingerprint_lo\x18\n" +
 	" \x01(\x06R\rfingerprintLo\x120\n" +
 	"\x14timed_fingerprint_hi\x18\v \x01(\x06R\x12timedFingerprintHi\x120\n" +
-	"\x14timed_fingerprint_lo\x18\f \x01(\x06R\x12timedFingerprintLo\"\xf6\x03\n" +
+	"\x14timed_fingerprint_lo\x18\f \x01(\x06R\x12timedFingerprintLo\x12\x19\n" +
+	"\bview_kvs\x18\r \x01(\x12R\aviewKvs\x12\x17\n" +
+	"\aview_hi\x18\x0e \x01(\x06R\x06viewHi\x12\x17\n" +
+	"\aview_lo\x18\x0f \x01(\x06R\x06viewLo\x12\x1d\n" +
+	"\n" +
+	"view_known\x18\x10 \x01(\bR\tviewKnown\"\xa8\x04\n" +
 	"\x04File\x12)\n" +
 	"\x04span\x18\x01 \x01(\v2\x15.holdfast.backup.SpanR\x04span\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12<\n" +
@@ -2468,7 +2626,8 @@ const file_backupccl_backuppb_backup_proto_rawDesc = "" +
 	"\x06sha256\x18\xe8\a \x01(\fR\x06sha256\x128\n" +
 	"\aindexes\x18\xe9\a \x03(\v2\x1d.holdfast.backup.IndexSummaryR\aindexes\x12$\n" +
 	"\relided_prefix\x18\xea\a \x01(\fR\felidedPrefix\x12\x13\n" +
-	"\x04unit\x18\xeb\a \x01(\x04R\x04unit\"9\n" +
+	"\x04unit\x18\xeb\a \x01(\x04R\x04unit\x120\n" +
+	"\acovered\x18\xec\a \x03(\v2\x15.holdfast.backup.SpanR\acovered\"9\n" +
 	"\tBuildInfo\x12\x10\n" +
 	"\x03tag\x18\x02 \x01(\tR\x03tag\x12\x1a\n" +
 	"\brevision\x18\x04 \x01(\tR\brevision\"n\n" +
@@ -2484,7 +2643,7 @@ const file_backupccl_backuppb_backup_proto_rawDesc = "" +
 	"\x06sha256\x18\x03 \x01(\fR\x06sha256\x12\x14\n" +
 	"\x05files\x18\x04 \x01(\x03R\x05files\x12<\n" +
 	"\fentry_counts\x18\x05 \x01(\v2\x19.holdfast.backup.RowCountR\ventryCounts\x12\x14\n" +
-	"\x05bytes\x18\x06 \x01(\x03R\x05bytes\"\xaa\x02\n" +
+	"\x05bytes\x18\x06 \x01(\x03R\x05bytes\"\xdc\x02\n" +
 	"\fPartManifest\x12\x1f\n" +
 	"\vlocality_kv\x18\x01 \x01(\tR\n" +
 	"localityKv\x12\x1b\n" +
@@ -2494,7 +2653,8 @@ const file_backupccl_backuppb_backup_proto_rawDesc = "" +
 	"\x10file_list_sha256\x18\xea\a \x01(\fR\x0efileListSha256\x12\x15\n" +
 	"\x05files\x18\xeb\a \x01(\x03R\x05files\x12=\n" +
 	"\fentry_counts\x18\xec\a \x01(\v2\x19.holdfast.backup.RowCountR\ventryCounts\x12\x15\n" +
-	"\x05bytes\x18\xed\a \x01(\x03R\x05bytes\"\xc8\v\n" +
+	"\x05bytes\x18\xed\a \x01(\x03R\x05bytes\x120\n" +
+	"\acovered\x18\xee\a \x03(\v2\x15.holdfast.backup.SpanR\acovered\"\xc8\v\n" +
 	"\bManifest\x129\n" +
 	"\n" +
 	"start_time\x18\x01 \x01(\v2\x1a.holdfast.backup.TimestampR\tstartTime\x125\n" +
@@ -2538,7 +2698,7 @@ const file_backupccl_backuppb_backup_proto_rawDesc = "" +
 	"\x03ALL\x10\x01\".\n" +
 	"\bCoverage\x12\r\n" +
 	"\tREQUESTED\x10\x00\x12\x13\n" +
-	"\x0fALL_DESCRIPTORS\x10\x01\"\xe8\x01\n" +
+	"\x0fALL_DESCRIPTORS\x10\x01\"\x9f\x02\n" +
 	"\x0fDescriptorEntry\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.holdfast.backup.TimestampR\x04time\x12\x12\n" +
@@ -2546,13 +2706,19 @@ const file_backupccl_backuppb_backup_proto_rawDesc = "" +
 	"\x10create_statement\x18\x04 \x01(\tR\x0fcreateStatement\x127\n" +
 	"\aindexes\x18\x05 \x03(\v2\x1d.holdfast.backup.IndexSummaryR\aindexes\x12\x1d\n" +
 	"\n" +
-	"file_bytes\x18\x06 \x01(\x03R\tfileBytes\"\x9d\x01\n" +
+	"file_bytes\x18\x06 \x01(\x03R\tfileBytes\x125\n" +
+	"\x06merged\x18\a \x03(\v2\x1d.holdfast.backup.IndexSummaryR\x06merged\"\xd4\x01\n" +
 	"\n" +
 	"Checkpoint\x12\x1b\n" +
 	"\tbackup_id\x18\x01 \x01(\fR\bbackupId\x12+\n" +
 	"\x05files\x18\x02 \x03(\v2\x15.holdfast.backup.FileR\x05files\x12)\n" +
 	"\x04done\x18\x03 \x03(\v2\x15.holdfast.backup.SpanR\x04done\x12\x1a\n" +
-	"\bsequence\x18\x04 \x01(\rR\bsequence\"\xa1\x02\n" +
+	"\bsequence\x18\x04 \x01(\rR\bsequence\x125\n" +
+	"\bfinished\x18\x05 \x03(\v2\x19.holdfast.backup.FinishedR\bfinished\"\x9b\x01\n" +
+	"\bFinished\x12+\n" +
+	"\x05files\x18\x01 \x03(\v2\x15.holdfast.backup.FileR\x05files\x12)\n" +
+	"\x04done\x18\x02 \x03(\v2\x15.holdfast.backup.SpanR\x04done\x127\n" +
+	"\aindexes\x18\x03 \x03(\v2\x1d.holdfast.backup.IndexSummaryR\aindexes\"\xa1\x02\n" +
 	"\x0eTableStatistic\x12\x19\n" +
 	"\btable_id\x18\x01 \x01(\rR\atableId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1d\n" +
@@ -2576,7 +2742,8 @@ const file_backupccl_backuppb_backup_proto_rawDesc = "" +
 	"\fsystem_users\x18\x04 \x01(\bR\vsystemUsers\"6\n" +
 	"\fTablePattern\x12\x14\n" +
 	"\x05parts\x18\x01 \x03(\tR\x05parts\x12\x10\n" +
-	"\x03all\x18\x02 \x01(\bR\x03all\"\xd6\t\n" +
+	"\x03all\x18\x02 \x01(\bR\x03all\"\xbc\n" +
+	"\n" +
 	"\rBackupDetails\x122\n" +
 	"\atargets\x18\x01 \x01(\v2\x18.holdfast.backup.TargetsR\atargets\x12\x12\n" +
 	"\x04uris\x18\x02 \x03(\tR\x04uris\x12\x16\n" +
@@ -2615,7 +2782,9 @@ const file_backupccl_backuppb_backup_proto_rawDesc = "" +
 	"\x13revision_start_time\x18\x1d \x01(\v2\x1a.holdfast.backup.TimestampR\x11revisionStartTime\x12@\n" +
 	"\x10introduced_spans\x18\x1e \x03(\v2\x15.holdfast.backup.SpanR\x0fintroducedSpans\x12+\n" +
 	"\x05spans\x18\x1f \x03(\v2\x15.holdfast.backup.SpanR\x05spans\x12)\n" +
-	"\x10incremental_root\x18  \x01(\tR\x0fincrementalRoot\"\xf3\x01\n" +
+	"\x10incremental_root\x18  \x01(\tR\x0fincrementalRoot\x12!\n" +
+	"\fprevious_dir\x18! \x01(\tR\vpreviousDir\x12A\n" +
+	"\x1dprevious_in_incremental_store\x18\" \x01(\bR\x1apreviousInIncrementalStore\"\xf3\x01\n" +
 	"\x0eBackupProgress\x12\x1f\n" +
 	"\vspans_total\x18\x01 \x01(\x03R\n" +
 	"spansTotal\x12\x1d\n" +
@@ -2696,7 +2865,7 @@ func file_backupccl_backuppb_backup_proto_rawDescGZIP() []byte {
 }
 
 var file_backupccl_backuppb_backup_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_backupccl_backuppb_backup_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_backupccl_backuppb_backup_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_backupccl_backuppb_backup_proto_goTypes = []any{
 	(Manifest_MVCCFilter)(0), // 0: holdfast.backup.Manifest.MVCCFilter
 	(Manifest_Coverage)(0),   // 1: holdfast.backup.Manifest.Coverage
@@ -2712,15 +2881,16 @@ var file_backupccl_backuppb_backup_proto_goTypes = []any{
 	(*Manifest)(nil),         // 11: holdfast.backup.Manifest
 	(*DescriptorEntry)(nil),  // 12: holdfast.backup.DescriptorEntry
 	(*Checkpoint)(nil),       // 13: holdfast.backup.Checkpoint
-	(*TableStatistic)(nil),   // 14: holdfast.backup.TableStatistic
-	(*TableStatistics)(nil),  // 15: holdfast.backup.TableStatistics
-	(*Targets)(nil),          // 16: holdfast.backup.Targets
-	(*TablePattern)(nil),     // 17: holdfast.backup.TablePattern
-	(*BackupDetails)(nil),    // 18: holdfast.backup.BackupDetails
-	(*BackupProgress)(nil),   // 19: holdfast.backup.BackupProgress
-	(*Rewrite)(nil),          // 20: holdfast.backup.Rewrite
-	(*RestoreDetails)(nil),   // 21: holdfast.backup.RestoreDetails
-	(*RestoreProgress)(nil),  // 22: holdfast.backup.RestoreProgress
+	(*Finished)(nil),         // 14: holdfast.backup.Finished
+	(*TableStatistic)(nil),   // 15: holdfast.backup.TableStatistic
+	(*TableStatistics)(nil),  // 16: holdfast.backup.TableStatistics
+	(*Targets)(nil),          // 17: holdfast.backup.Targets
+	(*TablePattern)(nil),     // 18: holdfast.backup.TablePattern
+	(*BackupDetails)(nil),    // 19: holdfast.backup.BackupDetails
+	(*BackupProgress)(nil),   // 20: holdfast.backup.BackupProgress
+	(*Rewrite)(nil),          // 21: holdfast.backup.Rewrite
+	(*RestoreDetails)(nil),   // 22: holdfast.backup.RestoreDetails
+	(*RestoreProgress)(nil),  // 23: holdfast.backup.RestoreProgress
 }
 var file_backupccl_backuppb_backup_proto_depIdxs = []int32{
 	3,  // 0: holdfast.backup.File.span:type_name -> holdfast.backup.Span
@@ -2728,44 +2898,51 @@ var file_backupccl_backuppb_backup_proto_depIdxs = []int32{
 	2,  // 2: holdfast.backup.File.start_time:type_name -> holdfast.backup.Timestamp
 	2,  // 3: holdfast.backup.File.end_time:type_name -> holdfast.backup.Timestamp
 	5,  // 4: holdfast.backup.File.indexes:type_name -> holdfast.backup.IndexSummary
-	4,  // 5: holdfast.backup.Part.entry_counts:type_name -> holdfast.backup.RowCount
-	4,  // 6: holdfast.backup.PartManifest.entry_counts:type_name -> holdfast.backup.RowCount
-	2,  // 7: holdfast.backup.Manifest.start_time:type_name -> holdfast.backup.Timestamp
-	2,  // 8: holdfast.backup.Manifest.end_time:type_name -> holdfast.backup.Timestamp
-	3,  // 9: holdfast.backup.Manifest.spans:type_name -> holdfast.backup.Span
-	7,  // 10: holdfast.backup.Manifest.build_info:type_name -> holdfast.backup.BuildInfo
-	4,  // 11: holdfast.backup.Manifest.entry_counts:type_name -> holdfast.backup.RowCount
-	0,  // 12: holdfast.backup.Manifest.mvcc_filter:type_name -> holdfast.backup.Manifest.MVCCFilter
-	3,  // 13: holdfast.backup.Manifest.introduced_spans:type_name -> holdfast.backup.Span
-	2,  // 14: holdfast.backup.Manifest.revision_start_time:type_name -> holdfast.backup.Timestamp
-	1,  // 15: holdfast.backup.Manifest.descriptor_coverage:type_name -> holdfast.backup.Manifest.Coverage
-	8,  // 16: holdfast.backup.Manifest.cluster_version:type_name -> holdfast.backup.ClusterVersion
-	9,  // 17: holdfast.backup.Manifest.parts:type_name -> holdfast.backup.Part
-	2,  // 18: holdfast.backup.DescriptorEntry.time:type_name -> holdfast.backup.Timestamp
-	5,  // 19: holdfast.backup.DescriptorEntry.indexes:type_name -> holdfast.backup.IndexSummary
-	6,  // 20: holdfast.backup.Checkpoint.files:type_name -> holdfast.backup.File
-	3,  // 21: holdfast.backup.Checkpoint.done:type_name -> holdfast.backup.Span
-	14, // 22: holdfast.backup.TableStatistics.statistics:type_name -> holdfast.backup.TableStatistic
-	17, // 23: holdfast.backup.Targets.tables:type_name -> holdfast.backup.TablePattern
-	16, // 24: holdfast.backup.BackupDetails.targets:type_name -> holdfast.backup.Targets
-	2,  // 25: holdfast.backup.BackupDetails.end_time:type_name -> holdfast.backup.Timestamp
-	2,  // 26: holdfast.backup.BackupDetails.start_time:type_name -> holdfast.backup.Timestamp
-	2,  // 27: holdfast.backup.BackupDetails.revision_start_time:type_name -> holdfast.backup.Timestamp
-	3,  // 28: holdfast.backup.BackupDetails.introduced_spans:type_name -> holdfast.backup.Span
-	3,  // 29: holdfast.backup.BackupDetails.spans:type_name -> holdfast.backup.Span
-	4,  // 30: holdfast.backup.BackupProgress.counts:type_name -> holdfast.backup.RowCount
-	16, // 31: holdfast.backup.RestoreDetails.targets:type_name -> holdfast.backup.Targets
-	2,  // 32: holdfast.backup.RestoreDetails.as_of:type_name -> holdfast.backup.Timestamp
-	2,  // 33: holdfast.backup.RestoreDetails.end_time:type_name -> holdfast.backup.Timestamp
-	20, // 34: holdfast.backup.RestoreDetails.rewrites:type_name -> holdfast.backup.Rewrite
-	3,  // 35: holdfast.backup.RestoreProgress.done:type_name -> holdfast.backup.Span
-	4,  // 36: holdfast.backup.RestoreProgress.counts:type_name -> holdfast.backup.RowCount
-	5,  // 37: holdfast.backup.RestoreProgress.indexes:type_name -> holdfast.backup.IndexSummary
-	38, // [38:38] is the sub-list for method output_type
-	38, // [38:38] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	3,  // 5: holdfast.backup.File.covered:type_name -> holdfast.backup.Span
+	4,  // 6: holdfast.backup.Part.entry_counts:type_name -> holdfast.backup.RowCount
+	4,  // 7: holdfast.backup.PartManifest.entry_counts:type_name -> holdfast.backup.RowCount
+	3,  // 8: holdfast.backup.PartManifest.covered:type_name -> holdfast.backup.Span
+	2,  // 9: holdfast.backup.Manifest.start_time:type_name -> holdfast.backup.Timestamp
+	2,  // 10: holdfast.backup.Manifest.end_time:type_name -> holdfast.backup.Timestamp
+	3,  // 11: holdfast.backup.Manifest.spans:type_name -> holdfast.backup.Span
+	7,  // 12: holdfast.backup.Manifest.build_info:type_name -> holdfast.backup.BuildInfo
+	4,  // 13: holdfast.backup.Manifest.entry_counts:type_name -> holdfast.backup.RowCount
+	0,  // 14: holdfast.backup.Manifest.mvcc_filter:type_name -> holdfast.backup.Manifest.MVCCFilter
+	3,  // 15: holdfast.backup.Manifest.introduced_spans:type_name -> holdfast.backup.Span
+	2,  // 16: holdfast.backup.Manifest.revision_start_time:type_name -> holdfast.backup.Timestamp
+	1,  // 17: holdfast.backup.Manifest.descriptor_coverage:type_name -> holdfast.backup.Manifest.Coverage
+	8,  // 18: holdfast.backup.Manifest.cluster_version:type_name -> holdfast.backup.ClusterVersion
+	9,  // 19: holdfast.backup.Manifest.parts:type_name -> holdfast.backup.Part
+	2,  // 20: holdfast.backup.DescriptorEntry.time:type_name -> holdfast.backup.Timestamp
+	5,  // 21: holdfast.backup.DescriptorEntry.indexes:type_name -> holdfast.backup.IndexSummary
+	5,  // 22: holdfast.backup.DescriptorEntry.merged:type_name -> holdfast.backup.IndexSummary
+	6,  // 23: holdfast.backup.Checkpoint.files:type_name -> holdfast.backup.File
+	3,  // 24: holdfast.backup.Checkpoint.done:type_name -> holdfast.backup.Span
+	14, // 25: holdfast.backup.Checkpoint.finished:type_name -> holdfast.backup.Finished
+	6,  // 26: holdfast.backup.Finished.files:type_name -> holdfast.backup.File
+	3,  // 27: holdfast.backup.Finished.done:type_name -> holdfast.backup.Span
+	5,  // 28: holdfast.backup.Finished.indexes:type_name -> holdfast.backup.IndexSummary
+	15, // 29: holdfast.backup.TableStatistics.statistics:type_name -> holdfast.backup.TableStatistic
+	18, // 30: holdfast.backup.Targets.tables:type_name -> holdfast.backup.TablePattern
+	17, // 31: holdfast.backup.BackupDetails.targets:type_name -> holdfast.backup.Targets
+	2,  // 32: holdfast.backup.BackupDetails.end_time:type_name -> holdfast.backup.Timestamp
+	2,  // 33: holdfast.backup.BackupDetails.start_time:type_name -> holdfast.backup.Timestamp
+	2,  // 34: holdfast.backup.BackupDetails.revision_start_time:type_name -> holdfast.backup.Timestamp
+	3,  // 35: holdfast.backup.BackupDetails.introduced_spans:type_name -> holdfast.backup.Span
+	3,  // 36: holdfast.backup.BackupDetails.spans:type_name -> holdfast.backup.Span
+	4,  // 37: holdfast.backup.BackupProgress.counts:type_name -> holdfast.backup.RowCount
+	17, // 38: holdfast.backup.RestoreDetails.targets:type_name -> holdfast.backup.Targets
+	2,  // 39: holdfast.backup.RestoreDetails.as_of:type_name -> holdfast.backup.Timestamp
+	2,  // 40: holdfast.backup.RestoreDetails.end_time:type_name -> holdfast.backup.Timestamp
+	21, // 41: holdfast.backup.RestoreDetails.rewrites:type_name -> holdfast.backup.Rewrite
+	3,  // 42: holdfast.backup.RestoreProgress.done:type_name -> holdfast.backup.Span
+	4,  // 43: holdfast.backup.RestoreProgress.counts:type_name -> holdfast.backup.RowCount
+	5,  // 44: holdfast.backup.RestoreProgress.indexes:type_name -> holdfast.backup.IndexSummary
+	45, // [45:45] is the sub-list for method output_type
+	45, // [45:45] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_backupccl_backuppb_backup_proto_init() }
@@ -2779,7 +2956,7 @@ func file_backupccl_backuppb_backup_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_backupccl_backuppb_backup_proto_rawDesc), len(file_backupccl_backuppb_backup_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -56,8 +56,14 @@ func ReadCheckpoints(ctx context.Context, store extstore.Store, dir string, id [
 		if !bytes.Equal(c.BackupId, id) {
 			continue
 		}
-		all.Files = append(all.Files, c.Files...)
-		all.Done = append(all.Done, c.Done...)
+		all.Finished = append(all.Finished, c.Finished...)
+		if len(c.Done) > 0 { // By an older version, which did not say what belongs together.
+			f := &backuppb.Finished{Files: c.Files, Done: c.Done}
+			for _, file := range c.Files {
+				f.Indexes = append(f.Indexes, file.Indexes...)
+			}
+			all.Finished = append(all.Finished, f)
+		}
 		all.Sequence = max(all.Sequence, c.Sequence)
 	}
 	return all, damaged, nil

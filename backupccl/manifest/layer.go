@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"sort"
+	"sync"
 
 	"google.golang.org/protobuf/proto"
 
@@ -26,6 +27,12 @@ type Layer struct {
 	Manifest *backuppb.Manifest
 
 	locs Locations
+
+	counted struct {
+		sync.Mutex
+		sums  map[indexID]*backuppb.IndexSummary // nil until read
+		views *Views
+	}
 }
 
 // Open reads the manifest of the layer in dir.
@@ -209,27 +216,146 @@ func (l *Layer) Files(ctx context.Context, fn func(*DataFile) error) error {
 	if err != nil {
 		return err
 	}
+	covered, err := l.checkParts(parts)
+	if err != nil {
+		return err
+	}
+	paths := map[string]bool{}
 	for _, p := range parts {
 		list, err := readList(ctx, p.Store, p.Manifest.FileList, p.Manifest.FileListSha256)
 		if err != nil {
 			return err
 		}
 		var n int64
+		counts := &backuppb.RowCount{}
+		coverage := fileCoverage{part: Spans(p.Manifest.Covered)}
 		err = storage.ReadList(ctx, list, keys.Span{}, func(_ keys.Key, v []byte) error {
 			f := &backuppb.File{}
 			if err := proto.Unmarshal(v, f); err != nil {
 				return pgerr.Newf(pgerr.DataCorrupted, "%s is damaged: %w", p.Manifest.FileList, err)
 			}
 			n++
+			AddCounts(counts, f.EntryCounts)
+			if paths[f.Path] {
+				return pgerr.Newf(pgerr.DataCorrupted, "%s lists file %s twice", p.Manifest.FileList, f.Path)
+			}
+			paths[f.Path] = true
+			if len(f.ElidedPrefix) > 0 {
+				return pgerr.Newf(pgerr.FeatureNotSupported, "file %s leaves out a prefix of its keys, which this version does not read", f.Path)
+			}
+			if covered {
+				if err := coverage.add(f); err != nil {
+					return err
+				}
+			}
 			return fn(&DataFile{File: f, Store: p.Store, Layer: l})
 		})
 		if err != nil {
-			return err
+			return fmt.Errorf("layer %s: %w", l.Dir, err)
 		}
-		if n != p.Manifest.Files {
-			return pgerr.Newf(pgerr.DataCorrupted, "%s lists %d files, %s counts %d", p.Manifest.FileList, n, p.name, p.Manifest.Files)
+		if n != p.Manifest.Files || !proto.Equal(counts, p.Manifest.EntryCounts) {
+			return pgerr.Newf(pgerr.DataCorrupted, "%s lists %d files with %d rows, %s counts %d with %d", p.Manifest.FileList, n, counts.Rows,
+				p.name, p.Manifest.Files, p.Manifest.EntryCounts.GetRows())
 		}
 	}
+	return nil
+}
+
+// checkParts demands that the parts together cover the layer's spans exactly.
+// Layers of before the parts said what they cover are taken as they are; covered
+// is false then.
+func (l *Layer) checkParts(parts []Part) (covered bool, err error) {
+	var all []keys.Span
+	for _, p := range parts {
+		all = append(all, Spans(p.Manifest.Covered)...)
+	}
+	if len(all) == 0 {
+		return false, nil
+	}
+	if err := CheckExact(Spans(l.Manifest.Spans), all); err != nil {
+		return false, fmt.Errorf("layer %s: %w", l.Dir, err)
+	}
+	return true, nil
+}
+
+type indexID struct{ table, index uint32 }
+
+// Views are the merged views of a chain at the end of a layer.
+type Views struct {
+	byIndex map[indexID]*backuppb.IndexSummary
+	// whole are the tables of which byIndex names every index that is not empty.
+	whole map[uint32]bool
+}
+
+// Of returns the merged view of an index; known is false if the layer does not
+// say it.
+func (v *Views) Of(table, index uint32) (view *backuppb.IndexSummary, known bool) {
+	if view = v.byIndex[indexID{table, index}]; view == nil && v.whole[table] {
+		view = &backuppb.IndexSummary{TableId: table, IndexId: index, ViewKnown: true}
+	}
+	return view, view != nil
+}
+
+// Views returns what the layer says about the merged view at its end. A full
+// without history from before layers said it says it all the same: it is itself
+// the view.
+func (l *Layer) Views(ctx context.Context) (*Views, error) {
+	if err := l.readCounts(ctx); err != nil {
+		return nil, err
+	}
+	return l.counted.views, nil
+}
+
+// Counted returns what the layer has of an index, all files together. known is
+// false if the layer does not list the table.
+func (l *Layer) Counted(ctx context.Context, table, index uint32) (sum *backuppb.IndexSummary, known bool, err error) {
+	if err := l.readCounts(ctx); err != nil {
+		return nil, false, err
+	}
+	_, known = l.counted.sums[indexID{table, 0}]
+	return l.counted.sums[indexID{table, index}], known, nil
+}
+
+// readCounts reads, once, what the descriptor list says about indexes.
+func (l *Layer) readCounts(ctx context.Context) error {
+	l.counted.Lock()
+	defer l.counted.Unlock()
+	if l.counted.sums != nil {
+		return nil
+	}
+	sums := map[indexID]*backuppb.IndexSummary{}
+	views := &Views{byIndex: map[indexID]*backuppb.IndexSummary{}, whole: map[uint32]bool{}}
+	merged := false
+	err := l.readDescriptors(ctx, keys.Span{}, func(e *backuppb.DescriptorEntry) error {
+		if e.Time != nil && len(e.Indexes) == 0 {
+			return nil // One of many states; the counts stand with one of them.
+		}
+		sums[indexID{e.Id, 0}] = nil // The table is known.
+		for _, ix := range e.Indexes {
+			sums[indexID{ix.TableId, ix.IndexId}] = ix
+		}
+		for _, ix := range e.Merged {
+			merged = true
+			views.byIndex[indexID{ix.TableId, ix.IndexId}] = ix
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if !merged && l.IsFull() && !l.HasHistory() {
+		for id, ix := range sums {
+			if ix == nil {
+				views.whole[id.table] = true
+			} else {
+				views.byIndex[id] = &backuppb.IndexSummary{
+					TableId: ix.TableId, IndexId: ix.IndexId,
+					ViewKvs: ix.Kvs, ViewHi: ix.FingerprintHi, ViewLo: ix.FingerprintLo, ViewKnown: true,
+				}
+			}
+		}
+	}
+	l.counted.sums, l.counted.views = sums, views
 	return nil
 }
 

@@ -36,6 +36,11 @@ func (l Locations) Localities() []string {
 	return kvs
 }
 
+// InLocation says whether files of a locality lie in the i-th location.
+func (l Locations) InLocation(i int, locality string) bool {
+	return sameLocality(l[i].Locality, locality)
+}
+
 // Close closes all stores.
 func (l Locations) Close() error {
 	var errs []error

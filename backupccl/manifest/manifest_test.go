@@ -25,15 +25,18 @@ func id16(b byte) []byte { return bytes.Repeat([]byte{b}, 16) }
 
 func sec(n int64) hlc.Timestamp { return hlc.Timestamp{WallTime: (1711033445 + n) * 1e9} }
 
-// draft makes a layer of n data files of 100 rows each.
+// rowKey is a key of index 1 of a table.
+func rowKey(table uint32, row string) []byte { return append(keys.IndexPrefix(table, 1), row...) }
+
+// draft makes a layer of n data files of 100 rows each, for one location.
 func draft(id byte, start, end hlc.Timestamp, n int) Draft {
 	d := Draft{Header: &backuppb.Manifest{
 		Id: id16(id), ClusterId: id16(0xc1), StartTime: TimePB(start), EndTime: TimePB(end),
 		Spans: []*backuppb.Span{SpanPB(keys.IndexSpan(104, 1))},
-	}}
+	}, Covered: [][]keys.Span{{keys.IndexSpan(104, 1)}}}
 	for i := range n {
 		d.Files = append(d.Files, &backuppb.File{
-			Path: DataName(fmt.Sprintf("%d-%d", id, i)), Span: SpanPB(keys.Span{Key: fmt.Appendf(nil, "%04d", i), EndKey: fmt.Appendf(nil, "%04d", i+1)}),
+			Path: DataName(fmt.Sprintf("%d-%d", id, i)), Span: SpanPB(keys.Span{Key: rowKey(104, fmt.Sprintf("%04d", i)), EndKey: rowKey(104, fmt.Sprintf("%04d", i+1))}),
 			EntryCounts: &backuppb.RowCount{Rows: 100, DataSize: 1000}, BackingFileSize: 500,
 		})
 	}
@@ -240,8 +243,10 @@ func TestLocalities(t *testing.T) {
 	locs := Locations{{Store: def, Locality: "default"}, {Store: eu, Locality: "region=eu"}}
 	d := draft(1, hlc.Timestamp{}, sec(0), 4)
 	d.Files[1].LocalityKv, d.Files[3].LocalityKv = "region=eu", "region=eu"
-	d.Files[3].Span.Key = []byte("secret row key")
-	d.Files[3].Span.EndKey = []byte("secret row keyz")
+	d.Files[1].Span = &backuppb.Span{Key: rowKey(105, "a"), EndKey: rowKey(105, "b")}
+	d.Files[3].Span = &backuppb.Span{Key: rowKey(105, "secret row key"), EndKey: rowKey(105, "secret row keyz")}
+	d.Header.Spans = append(d.Header.Spans, SpanPB(keys.IndexSpan(105, 1)))
+	d.Covered = append(d.Covered, []keys.Span{keys.IndexSpan(105, 1)})
 	mustWrite(t, locs, "d", d)
 	for _, n := range names(t, def) {
 		b, _ := extstore.ReadAll(t.Context(), def, n, 1<<20)
@@ -329,7 +334,10 @@ func TestLatest(t *testing.T) {
 func TestCheckpoints(t *testing.T) {
 	s, _ := oneStore(t)
 	for i := range 3 {
-		c := &backuppb.Checkpoint{BackupId: id16(1), Sequence: uint32(i), Files: []*backuppb.File{{Path: fmt.Sprint(i)}}}
+		c := &backuppb.Checkpoint{BackupId: id16(1), Sequence: uint32(i), Finished: []*backuppb.Finished{{Files: []*backuppb.File{{Path: fmt.Sprint(i)}}}}}
+		if i == 0 { // As an older version wrote it.
+			c.Finished, c.Files, c.Done = nil, c.Finished[0].Files, []*backuppb.Span{SpanPB(keys.IndexSpan(104, 1))}
+		}
 		if i == 2 {
 			c.BackupId = id16(9)
 		}
@@ -338,12 +346,12 @@ func TestCheckpoints(t *testing.T) {
 		}
 	}
 	got, damaged, err := ReadCheckpoints(t.Context(), s, "d", id16(1))
-	if err != nil || len(damaged) != 0 || len(got.Files) != 2 || got.Sequence != 1 {
+	if err != nil || len(damaged) != 0 || len(got.Finished) != 2 || got.Finished[0].Files[0].Path == got.Finished[1].Files[0].Path || got.Sequence != 1 {
 		t.Errorf("got %v, %v, %v", got, damaged, err)
 	}
 	first := names(t, s)[0]
 	s.Tamper(first, []byte("half a fi"))
-	if got, damaged, err := ReadCheckpoints(t.Context(), s, "d", id16(1)); err != nil || len(damaged) != 1 || len(got.Files) > 2 {
+	if got, damaged, err := ReadCheckpoints(t.Context(), s, "d", id16(1)); err != nil || len(damaged) != 1 || len(got.Finished) > 2 {
 		t.Errorf("with a damaged one: %v, %v, %v", got, damaged, err)
 	}
 	if err := DeleteCheckpoints(t.Context(), s, "d"); err != nil || len(names(t, s)) != 0 {
@@ -480,5 +488,84 @@ func TestGoldenNames(t *testing.T) {
 	fulls, err := ListFulls(t.Context(), s)
 	if err != nil || !slices.Equal(fulls, []string{sub}) {
 		t.Errorf("fulls %q, %v", fulls, err)
+	}
+}
+
+// TestCoverage: no layer comes into being, or is read, whose files and parts leave
+// a gap or have something twice.
+func TestCoverage(t *testing.T) {
+	index := keys.IndexSpan(104, 1)
+	half := keys.Span{Key: index.Key, EndKey: rowKey(104, "0002")}
+	rest := keys.Span{Key: half.EndKey, EndKey: index.EndKey}
+	for _, c := range []struct {
+		name string
+		edit func(d *Draft)
+		want string
+	}{
+		{"as it should be", func(d *Draft) { d.Covered = [][]keys.Span{{half, rest}} }, ""},
+		{"gap", func(d *Draft) { d.Covered = [][]keys.Span{{rest}} }, "before writing the manifest: index 1 of table 104 is not covered in 1 places"},
+		{"overlap", func(d *Draft) { d.Covered = [][]keys.Span{{index, rest}} }, "before writing the manifest: index 1 of table 104 is covered twice in part"},
+		{"more", func(d *Draft) { d.Covered[0] = append(d.Covered[0], keys.IndexSpan(105, 1)) },
+			"before writing the manifest: index 1 of table 105 is covered and does not belong to the backup"},
+		{"asked for twice", func(d *Draft) { d.Header.Spans = append(d.Header.Spans, SpanPB(rest)) },
+			"before writing the manifest: index 1 of table 104 is to be covered twice"},
+		{"one file twice", func(d *Draft) { d.Files = append(d.Files, d.Files[1]) }, "before writing the manifest: file data/1-1.sst is there twice"},
+		{"two files of the same", func(d *Draft) { d.Files[2].Span = proto.CloneOf(d.Files[1].Span) },
+			"before writing the manifest: file data/1-2.sst covers a part of index 1 of table 104 that another file has too"},
+		{"two files of one row", func(d *Draft) {
+			d.Files[2].Span = proto.CloneOf(d.Files[1].Span)
+			d.Files[1].Unit, d.Files[2].Unit = 5, 5
+		}, ""},
+		{"two gathered files", func(d *Draft) {
+			// Each has every other row: their spans overlap, what they have does not.
+			d.Files = d.Files[:2]
+			d.Files[0].Span = &backuppb.Span{Key: rowKey(104, "0"), EndKey: rowKey(104, "3")}
+			d.Files[0].Covered = []*backuppb.Span{{Key: rowKey(104, "0"), EndKey: rowKey(104, "1")}, {Key: rowKey(104, "2"), EndKey: rowKey(104, "3")}}
+			d.Files[1].Span = &backuppb.Span{Key: rowKey(104, "1"), EndKey: rowKey(104, "2")}
+		}, ""},
+		{"two gathered files of the same", func(d *Draft) {
+			d.Files = d.Files[:2]
+			d.Files[0].Span = &backuppb.Span{Key: rowKey(104, "0"), EndKey: rowKey(104, "3")}
+			d.Files[0].Covered = []*backuppb.Span{{Key: rowKey(104, "0"), EndKey: rowKey(104, "1")}, {Key: rowKey(104, "2"), EndKey: rowKey(104, "3")}}
+			d.Files[1].Span = &backuppb.Span{Key: rowKey(104, "1"), EndKey: rowKey(104, "21")}
+		}, "before writing the manifest: file data/1-1.sst covers a part of index 1 of table 104 that another file has too"},
+		{"file of another index", func(d *Draft) { d.Files[2].Span = &backuppb.Span{Key: rowKey(105, "0"), EndKey: rowKey(105, "1")} },
+			"before writing the manifest: file data/1-2.sst covers a part of index 1 of table 105 that is not among what was finished"},
+		{"file of nowhere", func(d *Draft) { d.Files[2].LocalityKv = "region=mars" }, "before writing the manifest: 1 of 3 files are in no location"},
+	} {
+		_, locs := oneStore(t)
+		d := draft(1, hlc.Timestamp{}, sec(0), 3)
+		c.edit(&d)
+		_, err := Write(t.Context(), locs, "d", d)
+		if err == nil && c.want == "" {
+			l, err := Open(t.Context(), locs, "d")
+			if err == nil {
+				err = l.Files(t.Context(), func(*DataFile) error { return nil })
+			}
+			if err != nil {
+				t.Errorf("%s: reading: %v", c.name, err)
+			}
+			continue
+		}
+		if err == nil || err.Error() != c.want {
+			t.Errorf("%s: got %v", c.name, err)
+		}
+		if exists, _ := Exists(t.Context(), locs.Default(), "d"); exists {
+			t.Errorf("%s: the layer exists", c.name)
+		}
+		if c.want == "" {
+			continue
+		}
+		// A reader refuses it too: written by one that does not check.
+		if _, err := writeUnchecked(t.Context(), locs, "d", d); err != nil {
+			continue // It cannot even be written.
+		}
+		l, err := Open(t.Context(), locs, "d")
+		if err == nil {
+			err = l.Files(t.Context(), func(*DataFile) error { return nil })
+		}
+		if err == nil && c.name != "file of nowhere" {
+			t.Errorf("%s: the layer is read without complaint", c.name)
+		}
 	}
 }

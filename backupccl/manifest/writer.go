@@ -31,7 +31,10 @@ type Draft struct {
 	// Descriptors are the schema at the layer's end and, with revision history,
 	// its changes within the layer.
 	Descriptors []*backuppb.DescriptorEntry
-	Statistics  *backuppb.TableStatistics
+	// Covered are the spans that each location is complete for; all together they
+	// are the header's spans exactly.
+	Covered    [][]keys.Span
+	Statistics *backuppb.TableStatistics
 }
 
 // Write completes the layer in dir: lists, part manifests, checksum, and last
@@ -39,6 +42,13 @@ type Draft struct {
 // the same backup that came that far counts as success; the layer of another
 // one is an error, and nothing of it is touched.
 func Write(ctx context.Context, locs Locations, dir string, d Draft) (*backuppb.Manifest, error) {
+	if err := d.check(locs); err != nil {
+		return nil, fmt.Errorf("before writing the manifest: %w", err)
+	}
+	return writeUnchecked(ctx, locs, dir, d)
+}
+
+func writeUnchecked(ctx context.Context, locs Locations, dir string, d Draft) (*backuppb.Manifest, error) {
 	m := proto.CloneOf(d.Header)
 	m.FormatVersion = FormatVersion
 	m.HasExternalManifestSsts = true
@@ -51,7 +61,7 @@ func Write(ctx context.Context, locs Locations, dir string, d Draft) (*backuppb.
 		return nil, err
 	}
 	for n, loc := range locs {
-		part, err := writePart(ctx, at(loc.Store, dir), n, loc.Locality, m.Id, d.Files)
+		part, err := writePart(ctx, at(loc.Store, dir), n, loc.Locality, m.Id, d.Files, d.Covered[n])
 		if err != nil {
 			return nil, err
 		}
@@ -84,6 +94,42 @@ func Write(ctx context.Context, locs Locations, dir string, d Draft) (*backuppb.
 		return winner, nil // An earlier run of this job, or one thought dead.
 	}
 	return nil, ErrManifestExists(dir)
+}
+
+// check demands that the files and what they cover make up the layer: no gap and
+// nothing twice.
+func (d *Draft) check(locs Locations) error {
+	if len(d.Covered) != len(locs) {
+		return fmt.Errorf("%d locations cover something, there are %d", len(d.Covered), len(locs))
+	}
+	var all []keys.Span
+	for _, spans := range d.Covered {
+		all = append(all, spans...)
+	}
+	if err := CheckExact(Spans(d.Header.Spans), all); err != nil {
+		return err
+	}
+	sort.Slice(d.Files, func(i, j int) bool { return bytes.Compare(fileKey(d.Files[i]), fileKey(d.Files[j])) < 0 })
+	paths := map[string]bool{}
+	for i := range locs {
+		coverage := fileCoverage{part: d.Covered[i]}
+		for _, f := range d.Files {
+			if !locs.InLocation(i, f.LocalityKv) {
+				continue
+			}
+			if paths[f.Path] {
+				return pgerr.Newf(pgerr.DataCorrupted, "file %s is there twice", f.Path)
+			}
+			paths[f.Path] = true
+			if err := coverage.add(f); err != nil {
+				return err
+			}
+		}
+	}
+	if len(paths) != len(d.Files) {
+		return pgerr.Newf(pgerr.DataCorrupted, "%d of %d files are in no location", len(d.Files)-len(paths), len(d.Files))
+	}
+	return nil
 }
 
 // ErrManifestExists says that the place is taken by another backup.
@@ -127,7 +173,7 @@ func putNew(ctx context.Context, s extstore.Store, name string, b []byte) (strin
 }
 
 func writePart(
-	ctx context.Context, s extstore.Store, n int, locality string, id []byte, all []*backuppb.File,
+	ctx context.Context, s extstore.Store, n int, locality string, id []byte, all []*backuppb.File, covered []keys.Span,
 ) (*backuppb.Part, error) {
 	var files []*backuppb.File
 	counts := &backuppb.RowCount{}
@@ -163,6 +209,7 @@ func writePart(
 	b, err := seal(&backuppb.PartManifest{
 		LocalityKv: locality, BackupId: id, FormatVersion: FormatVersion,
 		FileList: list, FileListSha256: listSum[:], Files: int64(len(files)), EntryCounts: counts, Bytes: size,
+		Covered: SpansPB(covered),
 	})
 	if err != nil {
 		return nil, err

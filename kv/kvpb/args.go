@@ -97,6 +97,7 @@ type ExportArgs struct {
 	ResumeTS     hlc.Timestamp // see storage.ExportOptions
 	ResumeMidRow bool
 	AllRevisions bool
+	View         bool
 	TargetBytes  int64
 	MaxBytes     int64
 }

@@ -44,7 +44,7 @@ func (r *Replica) evalExport(ctx context.Context, q *kvpb.Request, rs *kvpb.Resp
 	}
 	res, err := storage.MVCCExport(ctx, snap, storage.ExportOptions{
 		Span: q.Span(), StartTime: args.StartTime, EndTime: args.EndTime, ResumeTS: args.ResumeTS, ResumeMidRow: args.ResumeMidRow,
-		AllRevisions: args.AllRevisions, TargetBytes: args.TargetBytes, MaxBytes: args.MaxBytes,
+		AllRevisions: args.AllRevisions, View: args.View, TargetBytes: args.TargetBytes, MaxBytes: args.MaxBytes,
 	}, &buf)
 	if err != nil {
 		return err

@@ -30,6 +30,9 @@ type ExportOptions struct {
 	// Tombstones exports tombstones although StartTime is zero and AllRevisions
 	// is off, for a span that must hide what earlier layers have of it.
 	Tombstones bool
+	// View fills in the view of the summaries. With a start time each changed key
+	// is looked up as it was then: the start must be above the GC threshold.
+	View bool
 	// TargetBytes ends the page at the first row boundary at which keys and
 	// values reach it. 0: no limit.
 	TargetBytes int64
@@ -87,6 +90,11 @@ func MVCCExport(ctx context.Context, r Reader, opts ExportOptions, w io.Writer) 
 		if cerr := x.it.Close(); err == nil {
 			err = markEngineError(cerr)
 		}
+		if x.past != nil {
+			if cerr := x.past.Close(); err == nil {
+				err = markEngineError(cerr)
+			}
+		}
 		if x.w != nil {
 			x.w.Abort()
 		}
@@ -107,6 +115,9 @@ type exporter struct {
 	start, end keys.Key
 	it         *pebble.Iterator
 	ranged     bool
+	past       *pebble.Iterator // the state at the start, without block filter; see view
+	pastBuf    []byte
+	viewed     keys.Key // the key whose newest version was taken into the view
 	locks      lockCursor
 	sum        *Summarizer
 	out        io.Writer
@@ -144,7 +155,13 @@ func (x *exporter) open(v *view) error {
 		o.PointKeyFilters = timeFilter(x.opts.StartTime, x.opts.EndTime)
 	}
 	var err error
-	x.it, err = v.open(&o)
+	if x.it, err = v.open(&o); err != nil || !x.opts.View || x.opts.StartTime.IsEmpty() {
+		return err
+	}
+	o.PointKeyFilters = nil
+	if x.past, err = v.open(&o); err != nil {
+		_ = x.it.Close()
+	}
 	return err
 }
 
@@ -280,10 +297,90 @@ func (x *exporter) version(key keys.Key, ek []byte, ts hlc.Timestamp) (full bool
 		clear(x.scratch[:valueChecksumLen])
 	}
 	x.sum.Add(key, x.scratch, ts)
+	if err := x.view(key, ts); err != nil {
+		return false, err
+	}
 	if x.out == nil {
 		return false, nil
 	}
 	return false, x.writer().putRaw(ek, x.scratch)
+}
+
+// view brings the view up to date with the version just added. Only the newest
+// of a key within the export's time counts, which is the first one met. Without
+// history and start all versions are of that kind; finish adds them up.
+func (x *exporter) view(key keys.Key, ts hlc.Timestamp) error {
+	if !x.opts.View || !x.opts.AllRevisions && x.opts.StartTime.IsEmpty() {
+		return nil
+	}
+	if bytes.Equal(x.viewed, key) || !x.opts.ResumeTS.IsEmpty() && key.Equal(x.start) {
+		return nil
+	}
+	x.viewed = append(x.viewed[:0], key...)
+	if len(x.scratch) > 0 && !x.hidden(ts) {
+		x.sum.appeared()
+	}
+	if x.past == nil {
+		return nil
+	}
+	return x.lookBack(key)
+}
+
+// lookBack takes what key was at the start out of the view.
+func (x *exporter) lookBack(key keys.Key) error {
+	x.pastBuf = appendTimestampSuffix(append(x.pastBuf[:0], x.keyBuf...), x.opts.StartTime)
+	ok := x.past.Valid()
+	for i := 0; ok && i < nextsBeforeSeek && compareEngineKeys(x.past.Key(), x.pastBuf) < 0; i++ {
+		ok = x.past.Next()
+	}
+	if !ok || compareEngineKeys(x.past.Key(), x.pastBuf) < 0 {
+		ok = x.past.SeekGE(x.pastBuf)
+	}
+	if !ok {
+		return markEngineError(x.past.Error())
+	}
+	hasPoint, hasRange := x.past.HasPointAndRange()
+	ek := x.past.Key()
+	n := int(ek[len(ek)-1])
+	if !hasPoint {
+		// A range key begins here; the point may follow.
+		if !x.past.Next() {
+			return markEngineError(x.past.Error())
+		}
+		hasPoint, hasRange = x.past.HasPointAndRange()
+		ek = x.past.Key()
+		n = int(ek[len(ek)-1])
+	}
+	if !hasPoint || n == 0 || n >= len(ek) || !bytes.Equal(ek[:len(ek)-n], x.keyBuf) {
+		return nil
+	}
+	ts, err := fastTimestamp(ek, n)
+	if err != nil {
+		return err
+	}
+	if hasRange {
+		for _, rk := range x.past.RangeKeys() {
+			t, err := decodeTimestampSuffix(rk.Suffix)
+			if err != nil {
+				return corruptionf("range key: %v", err)
+			}
+			if ts.LessEq(t) && t.LessEq(x.opts.StartTime) {
+				return nil // It was deleted already.
+			}
+		}
+	}
+	raw, err := x.past.ValueAndErr()
+	if err != nil {
+		return markEngineError(err)
+	}
+	simple, err := splitValue(raw)
+	if err != nil {
+		return fmt.Errorf("%s@%s: %w", keys.Pretty(key), ts, err)
+	}
+	if len(simple) > 0 {
+		x.sum.vanished(key, simple)
+	}
+	return nil
 }
 
 // writer opens the output at the first thing to be written.
@@ -430,6 +527,7 @@ func (x *exporter) finish() (ExportResult, error) {
 		}
 	}
 	x.res.Summary = x.sum.Summary()
+	x.finishView()
 	stats := x.it.Stats()
 	x.res.BlockBytes = int64(stats.InternalStats.BlockBytes)
 	x.res.Empty = len(x.res.Summary.Indexes) == 0
@@ -443,4 +541,19 @@ func (x *exporter) finish() (ExportResult, error) {
 		x.res.FileBytes = n
 	}
 	return x.res, nil
+}
+
+// finishView completes the view. A range tombstone within an export that begins
+// somewhere hides pairs that were not looked at: what it takes away is not known.
+func (x *exporter) finishView() {
+	for _, ix := range x.res.Summary.Indexes {
+		switch {
+		case !x.opts.View:
+			ix.ViewUnknown = true
+		case !x.opts.StartTime.IsEmpty():
+			ix.ViewUnknown = ix.RangeTombstones > 0
+		case !x.opts.AllRevisions:
+			ix.ViewKVs, ix.View, ix.ViewUnknown = ix.KVs, ix.Fingerprint, ix.Tombstones > 0
+		}
+	}
 }

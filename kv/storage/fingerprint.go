@@ -52,6 +52,15 @@ type IndexSummary struct {
 	// TimedFingerprint hashes the version's timestamp too; zero where it was not
 	// asked for.
 	TimedFingerprint Fingerprint
+
+	// ViewKVs and View say how the index's live pairs at the export's end differ
+	// from those at its start, in number and by the sum of their hashes: added to
+	// what was true at the start they give what is true at the end, whatever lies
+	// between. They count if ExportOptions.View asked for them and ViewUnknown is
+	// not set.
+	ViewKVs     int64
+	View        Fingerprint
+	ViewUnknown bool
 }
 
 // Add adds o to s.
@@ -64,6 +73,9 @@ func (s *IndexSummary) Add(o *IndexSummary) {
 	s.ValueBytes += o.ValueBytes
 	s.Fingerprint.Add(o.Fingerprint)
 	s.TimedFingerprint.Add(o.TimedFingerprint)
+	s.ViewKVs += o.ViewKVs
+	s.View.Add(o.View)
+	s.ViewUnknown = s.ViewUnknown || o.ViewUnknown
 }
 
 // ExportSummary says what a page or file holds, by index.
@@ -116,6 +128,7 @@ type Summarizer struct {
 	row      []byte // the row counted last
 	hasRow   bool
 	buf      []byte
+	last     Fingerprint // of the pair added last
 }
 
 // NewSummarizer returns an empty one; timed adds fingerprints with timestamps.
@@ -186,14 +199,10 @@ func (s *Summarizer) enter(key keys.Key) {
 // (uvarint), the key without table id, the marker, the value without its
 // checksum; and for the timed one the timestamp (8 and 4 bytes, big-endian).
 func (s *Summarizer) hash(key []byte, mark byte, value []byte, ts hlc.Timestamp) {
-	b := binary.AppendUvarint(s.buf[:0], uint64(len(key)))
-	b = append(b, key...)
-	b = append(b, mark)
-	if len(value) >= valueChecksumLen {
-		b = append(b, value[valueChecksumLen:]...)
-	}
+	b := s.hashed(key, mark, value)
 	h := xxh3.Hash128(b)
-	s.cur.Fingerprint.Add(Fingerprint{Hi: h.Hi, Lo: h.Lo})
+	s.last = Fingerprint{Hi: h.Hi, Lo: h.Lo}
+	s.cur.Fingerprint.Add(s.last)
 	if s.timed {
 		b = binary.BigEndian.AppendUint64(b, uint64(ts.WallTime))
 		b = binary.BigEndian.AppendUint32(b, uint32(ts.Logical))
@@ -201,4 +210,30 @@ func (s *Summarizer) hash(key []byte, mark byte, value []byte, ts hlc.Timestamp)
 		s.cur.TimedFingerprint.Add(Fingerprint{Hi: h.Hi, Lo: h.Lo})
 	}
 	s.buf = b
+}
+
+// hashed returns the bytes that stand for a pair.
+func (s *Summarizer) hashed(key []byte, mark byte, value []byte) []byte {
+	b := binary.AppendUvarint(s.buf[:0], uint64(len(key)))
+	b = append(b, key...)
+	b = append(b, mark)
+	if len(value) >= valueChecksumLen {
+		b = append(b, value[valueChecksumLen:]...)
+	}
+	return b
+}
+
+// appeared says that the pair added last is in the view at the end.
+func (s *Summarizer) appeared() {
+	s.cur.ViewKVs++
+	s.cur.View.Add(s.last)
+}
+
+// vanished says that key, of the index entered last, had a value at the start
+// and has it no more.
+func (s *Summarizer) vanished(key keys.Key, value []byte) {
+	s.buf = s.hashed(key[s.tableLen:], markValue, value)
+	h := xxh3.Hash128(s.buf)
+	s.cur.ViewKVs--
+	s.cur.View.Sub(Fingerprint{Hi: h.Hi, Lo: h.Lo})
 }

@@ -268,6 +268,7 @@ func (h *history) export() {
 			h.must(err)
 			// A row that began on the page before is counted there.
 			got, want := res.Summary.Total(), sum.Total()
+			got.ViewUnknown = false // It was not asked for.
 			if o.ResumeMidRow {
 				got.Rows, want.Rows = 0, 0
 			}
@@ -311,12 +312,29 @@ func (h *history) restore() {
 	revisions := h.rng.IntN(2) == 0
 	var files []SSTFile
 	var start hlc.Timestamp
+	var view, exported IndexSummary // of the merged files at the last end, by the exports; of all files
 	for _, end := range ends {
-		var file SSTBuffer
-		res, err := MVCCExport(ctx, h.e, ExportOptions{Span: keys.Span{Key: keys.Key(a), EndKey: keys.Key(b)}, StartTime: start, EndTime: end, AllRevisions: revisions}, &file)
-		h.must(err)
-		if !res.Empty {
-			files = append(files, file.File())
+		o := ExportOptions{
+			Span: keys.Span{Key: keys.Key(a), EndKey: keys.Key(b)}, StartTime: start, EndTime: end, AllRevisions: revisions, View: true,
+		}
+		if h.rng.IntN(2) == 0 {
+			o.TargetBytes = 1 + int64(h.rng.IntN(200))
+			o.MaxBytes = o.TargetBytes + int64(h.rng.IntN(200)) + 1
+		}
+		for {
+			var file SSTBuffer
+			res, err := MVCCExport(ctx, h.e, o, &file)
+			h.must(err)
+			if !res.Empty {
+				files = append(files, file.File())
+				t := res.Summary.Total()
+				view.Add(&t)
+				exported.Add(&t)
+			}
+			if res.ResumeKey == nil {
+				break
+			}
+			o.Span.Key, o.ResumeTS, o.ResumeMidRow = res.ResumeKey, res.ResumeTS, res.MidRow
 		}
 		start = end
 	}
@@ -327,15 +345,31 @@ func (h *history) restore() {
 		asOf.Backward(ends[len(ends)-1])
 		asOf.Forward(hlc.Timestamp{WallTime: 1}) // Zero means the newest.
 	}
-	it, err := NewRestoreIterator(ctx, files, RestoreOptions{Span: keys.Span{Key: keys.Key(a), EndKey: keys.Key(b)}, AsOf: asOf})
+	count := h.rng.IntN(2) == 0
+	it, err := NewRestoreIterator(ctx, files, RestoreOptions{Span: keys.Span{Key: keys.Key(a), EndKey: keys.Key(b)}, AsOf: asOf, Count: count})
 	h.must(err)
 	defer func() { h.must(it.Close()) }()
 	var got []string
+	merged := NewSummarizer(false)
 	for it.Next() {
 		got = append(got, fmt.Sprintf("%x@%s=%s", []byte(it.Key()), it.Timestamp(), trimTag(it.Value())))
+		merged.Add(it.Key(), it.Value(), it.Timestamp())
 	}
 	h.must(it.Err())
 	if want := h.m.at(a, b, asOf); !slices.Equal(got, want) {
 		h.fail("restore of %v as of %s:\n got %q\nwant %q", ends, asOf, got, want)
+	}
+	if count {
+		seen := it.Seen()
+		if t := seen.Total(); t.KVs != exported.KVs || t.Fingerprint != exported.Fingerprint || t.Tombstones != exported.Tombstones {
+			h.fail("restore of %v as of %s came by %+v, the files have %+v", ends, asOf, t, exported)
+		}
+	}
+	sum := merged.Summary()
+	if t := sum.Total(); asOf == ends[len(ends)-1] && !view.ViewUnknown && (t.KVs != view.ViewKVs || t.Fingerprint != view.View) {
+		h.fail("restore of %v has %d pairs with fingerprint %s, the exports say %d with %s (history %t)",
+			ends, t.KVs, t.Fingerprint, view.ViewKVs, view.View, revisions)
+	} else if asOf == ends[len(ends)-1] && !view.ViewUnknown {
+		h.views++
 	}
 }

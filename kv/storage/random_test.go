@@ -33,15 +33,19 @@ func TestRandomHistoriesAgainstModel(t *testing.T) {
 	}
 	base := uint64(time.Now().UnixNano())
 	deadline := time.Now().Add(*randomFor)
+	views := 0
 	for i := uint64(0); i < 12 || time.Now().Before(deadline); i++ {
-		runHistory(t, base+i)
+		views += runHistory(t, base+i)
 		if t.Failed() {
 			return
 		}
 	}
+	if views == 0 {
+		t.Error("the view of no chain was compared")
+	}
 }
 
-func runHistory(t *testing.T, seed uint64) {
+func runHistory(t *testing.T, seed uint64) (views int) {
 	h := &history{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), fs: vfs.NewMem()}
 	defer func() {
 		if r := recover(); r != nil {
@@ -67,6 +71,7 @@ func runHistory(t *testing.T, seed uint64) {
 	if t.Failed() {
 		t.Logf("repeat with -run TestRandomHistories -seed %d\n%s", seed, strings.Join(h.log[max(0, len(h.log)-60):], "\n"))
 	}
+	return h.views
 }
 
 // history is one run.
@@ -85,6 +90,7 @@ type history struct {
 	noRanges bool
 	st       Stats
 	log      []string
+	views    int // restores whose fingerprint was compared
 }
 
 func (h *history) logf(format string, args ...any) {

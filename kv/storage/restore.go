@@ -33,6 +33,12 @@ type RestoreOptions struct {
 	// are any, a key that none fits is an error. They must keep the order of
 	// keys within Span.
 	Rewrites []PrefixRewrite
+	// Count adds up every version met, whether it is shown or not.
+	Count bool
+	// Testing makes the merge go wrong, for tests of those who check its result.
+	Testing struct {
+		SkipTombstones bool // deleted keys are shown with an older value
+	}
 }
 
 // RestoreIterator merges the files of a chain of layers and shows each key that
@@ -56,6 +62,9 @@ type RestoreIterator struct {
 	err    error
 	held   bool // the present pair was not consumed yet
 	rwHint int
+
+	seen    *Summarizer // nil unless opts.Count
+	leaving keys.Key
 }
 
 // NewRestoreIterator opens files. The caller closes them after the iterator.
@@ -67,8 +76,17 @@ func NewRestoreIterator(ctx context.Context, files []SSTFile, opts RestoreOption
 	if err != nil {
 		return nil, err
 	}
-	return &RestoreIterator{ctx: ctx, opts: opts, it: it}, nil
+	r := &RestoreIterator{ctx: ctx, opts: opts, it: it}
+	if opts.Count {
+		r.seen = NewSummarizer(false)
+	}
+	return r, nil
 }
+
+// Seen counts all versions that the iterator came by, those above AsOf and hidden
+// ones too, in the files' own keys. At the end of the iteration these are all
+// that the files have in the span. The iterator was made with Count.
+func (r *RestoreIterator) Seen() ExportSummary { return r.seen.Summary() }
 
 // Close releases the iterator.
 func (r *RestoreIterator) Close() error { return markEngineError(r.it.Close()) }
@@ -100,13 +118,15 @@ func (r *RestoreIterator) Next() bool {
 	return r.more
 }
 
-func (r *RestoreIterator) next() error {
+func (r *RestoreIterator) next() (err error) {
 	ok := false
 	if !r.started {
 		r.started = true
 		ok = r.it.First()
 	} else if r.more {
-		ok = r.it.NextPrefix()
+		if ok, err = r.nextKey(); err != nil {
+			return err
+		}
 	}
 	r.more = false
 	for ; ok; r.visited++ {
@@ -138,6 +158,9 @@ func (r *RestoreIterator) next() error {
 			return corruptionf("engine key %x: %v", ek, err)
 		}
 		if r.opts.AsOf.Less(ts) {
+			if err := r.count(key, ts); err != nil {
+				return err
+			}
 			ok = r.it.Next()
 			continue
 		}
@@ -149,8 +172,17 @@ func (r *RestoreIterator) next() error {
 		if err != nil {
 			return fmt.Errorf("%s@%s: %w", keys.Pretty(key), ts, err)
 		}
+		if r.seen != nil {
+			r.seen.Add(key, simple, ts)
+		}
+		if len(simple) == 0 && r.opts.Testing.SkipTombstones {
+			ok = r.it.Next()
+			continue
+		}
 		if len(simple) == 0 || r.hidden(ts) {
-			ok = r.it.NextPrefix()
+			if ok, err = r.nextKey(); err != nil {
+				return err
+			}
 			continue
 		}
 		r.ts = ts
@@ -164,6 +196,55 @@ func (r *RestoreIterator) next() error {
 		return nil
 	}
 	return markEngineError(r.it.Error())
+}
+
+// nextKey moves to the first version of another key.
+func (r *RestoreIterator) nextKey() (ok bool, err error) {
+	if r.seen == nil {
+		return r.it.NextPrefix(), nil
+	}
+	at, _, err := splitEngineKey(r.it.Key())
+	if err != nil {
+		return false, err
+	}
+	r.leaving = append(r.leaving[:0], at...)
+	for ok = r.it.Next(); ok; ok = r.it.Next() {
+		if hasPoint, _ := r.it.HasPointAndRange(); !hasPoint {
+			return true, nil
+		}
+		key, suffix, err := splitEngineKey(r.it.Key())
+		if err != nil {
+			return false, err
+		}
+		if !key.Equal(r.leaving) {
+			return true, nil
+		}
+		ts, err := decodeTimestampSuffix(suffix)
+		if err != nil {
+			return false, corruptionf("engine key %x: %v", r.it.Key(), err)
+		}
+		if err := r.count(key, ts); err != nil {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+// count adds the version at the iterator to what was seen.
+func (r *RestoreIterator) count(key keys.Key, ts hlc.Timestamp) error {
+	if r.seen == nil {
+		return nil
+	}
+	raw, err := r.it.ValueAndErr()
+	if err != nil {
+		return markEngineError(err)
+	}
+	simple, err := splitValue(raw)
+	if err != nil {
+		return fmt.Errorf("%s@%s: %w", keys.Pretty(key), ts, err)
+	}
+	r.seen.Add(key, simple, ts)
+	return nil
 }
 
 // rewrite sets key from orig.
