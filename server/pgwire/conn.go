@@ -227,10 +227,7 @@ func (c *conn) ready(ctx context.Context) error {
 // sendError reports the failure of a statement. The connection goes on.
 func (c *conn) sendError(err error) {
 	c.srv.metrics.failures.Inc()
-	e := pgerr.Flatten(err)
-	if e.Code == pgerr.Internal {
-		c.srv.log.Warn("statement failed with an internal error", "err", err)
-	}
+	e := clientError(c.srv.log, err)
 	severity := e.Severity
 	if severity == "" {
 		severity = "ERROR"
