@@ -24,6 +24,7 @@ type dropper struct {
 	// cascaded lists what CASCADE took along, for the notice.
 	cascaded []string
 	gone     []catalog.ID // relations with data
+	zones    []catalog.ID // databases with a zone configuration
 }
 
 func (p *planner) newDropper(behavior tree.DropBehavior) *dropper {
@@ -122,9 +123,6 @@ func (d *dropper) relation(ctx context.Context, id catalog.ID) error {
 		if err := d.p.deleteComments(ctx, typ, id, -1); err != nil {
 			return err
 		}
-	}
-	if err := d.p.removeZone(ctx, id); err != nil {
-		return err
 	}
 	if err := d.remove(ctx, pb); err != nil {
 		return err
@@ -251,7 +249,7 @@ func (d *dropper) finish(ctx context.Context) error {
 			d.p.res.Notice(n)
 		}
 	}
-	return d.p.collectTables(ctx, d.gone)
+	return d.p.collectTables(ctx, d.gone, d.zones)
 }
 
 // dropSequenceByID drops a sequence whose column is going.
@@ -574,8 +572,10 @@ func (p *planner) dropDatabase(ctx context.Context, n *tree.DropDatabase) error 
 	if err := p.removeObject(ctx, db); err != nil {
 		return err
 	}
-	if err := p.removeZone(ctx, db.ID()); err != nil {
+	if _, own, err := p.zoneRow(ctx, db.ID()); err != nil {
 		return err
+	} else if own != nil {
+		d.zones = append(d.zones, db.ID())
 	}
 	if err := p.deleteComments(ctx, commentDatabase, db.ID(), 0); err != nil {
 		return err

@@ -4,10 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"time"
 
 	"github.com/holdfastdb/holdfast/internal/keys"
+	"github.com/holdfastdb/holdfast/internal/systables"
+	"github.com/holdfastdb/holdfast/internal/zones"
 	"github.com/holdfastdb/holdfast/jobs"
 	"github.com/holdfastdb/holdfast/kv"
 	"github.com/holdfastdb/holdfast/sql/catalog"
@@ -18,13 +21,17 @@ import (
 // range tombstone per span, so the data are gone for readers of the present and
 // stay for those of the past, backups among them. MVCC garbage collection removes
 // them when gc.ttlseconds and protected timestamps allow. When that time has
-// passed the job takes the descriptor, or the index's entry in it, away.
+// passed the job takes the descriptor, or the index's entry in it, away, and the zone
+// configurations that nothing needs any more.
 
 // gcDetails is what a collection job is about.
 type gcDetails struct {
 	Tables  []catalog.ID `json:"tables,omitempty"`
 	Table   catalog.ID   `json:"table,omitempty"` // with Indexes
 	Indexes []uint32     `json:"indexes,omitempty"`
+	// Zones are dropped databases whose zone configuration decides, until the end,
+	// when Tables may be collected.
+	Zones []catalog.ID `json:"zones,omitempty"`
 	// DropTime is in nanoseconds.
 	DropTime int64 `json:"dropTime"`
 }
@@ -34,11 +41,11 @@ type gcProgress struct {
 }
 
 // collectTables creates the job for dropped relations.
-func (p *planner) collectTables(ctx context.Context, ids []catalog.ID) error {
-	if len(ids) == 0 {
+func (p *planner) collectTables(ctx context.Context, ids, zones []catalog.ID) error {
+	if len(ids) == 0 && len(zones) == 0 {
 		return nil
 	}
-	return p.createGCJob(ctx, gcDetails{Tables: ids}, fmt.Sprintf("GC for %d dropped relations", len(ids)))
+	return p.createGCJob(ctx, gcDetails{Tables: ids, Zones: zones}, fmt.Sprintf("GC for %d dropped relations", len(ids)))
 }
 
 // dropIndexData creates the job for indexes that pb no longer has, and notes them
@@ -217,8 +224,22 @@ func (r *GCResumer) forget(ctx context.Context, d gcDetails) error {
 				}
 			}
 		}
+		for _, id := range append(slices.Clone(d.Tables), d.Zones...) {
+			if err := editZone(ctx, txn, id, func(*zones.Config) bool { return false }); err != nil {
+				return err
+			}
+		}
 		if d.Table == 0 {
 			return nil
+		}
+		err := editZone(ctx, txn, d.Table, func(z *zones.Config) bool {
+			z.Subzones = slices.DeleteFunc(z.Subzones, func(s zones.Subzone) bool { return slices.Contains(d.Indexes, s.IndexID) })
+			own := *z
+			own.Subzones = nil
+			return len(z.Subzones) > 0 || !reflect.DeepEqual(own, zones.Config{})
+		})
+		if err != nil {
+			return err
 		}
 		t, err := c.TableByID(ctx, d.Table, catalog.Flags{IncludeOffline: true})
 		if err != nil || t == nil {
@@ -232,4 +253,39 @@ func (r *GCResumer) forget(ctx context.Context, d gcDetails) error {
 		_, err = c.Write(ctx, pb)
 		return err
 	})
+}
+
+// editZone changes the zone configuration of an object, if it has one; keep says
+// whether it still does afterwards.
+func editZone(ctx context.Context, txn *kv.Txn, id catalog.ID, keep func(*zones.Config) bool) error {
+	key, err := systables.Zones.Key(int64(id))
+	if err != nil {
+		return err
+	}
+	res, err := txn.Get(ctx, key)
+	if err != nil || len(res.Value) == 0 {
+		return err
+	}
+	row, err := systables.Zones.Decode(key, res.Value)
+	if err != nil {
+		return err
+	}
+	b, _ := row[1].([]byte)
+	c, err := zones.Unmarshal(b)
+	if err != nil {
+		return err
+	}
+	if !keep(&c) {
+		return txn.Del(ctx, key)
+	}
+	pairs, err := systables.Zones.Encode(systables.Row{int64(id), c.Marshal()})
+	if err != nil {
+		return err
+	}
+	for _, p := range pairs {
+		if err := txn.Put(ctx, p.Key, p.Value); err != nil {
+			return err
+		}
+	}
+	return nil
 }

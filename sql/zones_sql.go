@@ -494,17 +494,6 @@ func (p *planner) checkConstraintNodes(c zones.Config) error {
 	return nil
 }
 
-// removeZone forgets the configuration of a dropped object.
-func (p *planner) removeZone(ctx context.Context, id catalog.ID) error {
-	_, row, err := p.zoneRow(ctx, id)
-	if err != nil || row == nil {
-		return err
-	}
-	// A dropped table's data are collected by its own gc.ttlseconds: the row goes
-	// with the descriptor.
-	return nil
-}
-
 // ZoneForTable returns the configuration that holds for a table, dropped ones
 // included: what decides when its old versions may be collected.
 func (s *Server) ZoneForTable(ctx context.Context, id catalog.ID) (zones.Config, error) {

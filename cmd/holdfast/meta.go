@@ -305,7 +305,11 @@ func quoteLiteral(s string) string { return "'" + strings.ReplaceAll(s, "'", "''
 func (sh *shell) describeRelation(ctx context.Context, name string) error {
 	oid, err := sh.scalarAnywhere(ctx, "SELECT "+quoteLiteral(name)+"::regclass::oid")
 	if err != nil {
-		return err
+		return sh.describeElsewhere(ctx, name, err)
+	}
+	// Names reach into other databases, the catalogs do not.
+	if n, err := sh.scalarAnywhere(ctx, "SELECT count(*) FROM pg_catalog.pg_class WHERE oid = "+oid); err != nil || n == "0" {
+		return sh.describeElsewhere(ctx, name, errors.Join(err, fmt.Errorf("%s is not in this database", name)))
 	}
 	for _, part := range []struct{ title, query string }{
 		{"", `SELECT a.attname AS "Column", pg_catalog.format_type(a.atttypid, a.atttypmod) AS "Type",
@@ -331,6 +335,44 @@ func (sh *shell) describeRelation(ctx context.Context, name string) error {
 		}
 	}
 	return nil
+}
+
+// describeElsewhere is describeRelation for db.table and db.schema.table of another
+// database, whose catalogs answer only while it is the current one. notFound is the
+// error if it is not that either.
+func (sh *shell) describeElsewhere(ctx context.Context, name string, notFound error) error {
+	db, rest, ok := strings.Cut(name, ".")
+	if !ok || sh.conn.TxStatus() != 'I' {
+		return notFound
+	}
+	db = strings.ToLower(db)
+	if q, quoted := strings.CutPrefix(name, `"`); quoted {
+		if db, rest, ok = strings.Cut(q, `".`); !ok {
+			return notFound
+		}
+	}
+	if n, err := sh.scalarAnywhere(ctx, "SELECT count(*) FROM pg_catalog.pg_database WHERE datname = "+quoteLiteral(db)); err != nil || n != "1" {
+		return notFound
+	}
+	current, err := sh.scalarAnywhere(ctx, "SELECT current_database()")
+	if err != nil {
+		return err
+	}
+	if current == db {
+		return sh.describeRelation(ctx, rest)
+	}
+	use := func(db string) error {
+		_, err := sh.conn.Exec(ctx, "SET database = "+quoteLiteral(db)).ReadAll()
+		return err
+	}
+	if err := use(db); err != nil {
+		return err
+	}
+	err = sh.describeRelation(ctx, rest)
+	if e := use(current); err == nil {
+		err = e
+	}
+	return err
 }
 
 func (sh *shell) scalarAnywhere(ctx context.Context, query string) (string, error) {

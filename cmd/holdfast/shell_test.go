@@ -195,6 +195,9 @@ func TestShell(t *testing.T) {
 			"ERROR: column \"nosuch\" does not exist\nSQLSTATE: 42703\n"},
 		{"describe", sqlFlags{execute: []string{`\dt`, `\d t`}, format: "csv"},
 			"Schema,Name,Type,Owner\npublic,t,table,root\nColumn,Type,Nullable,Default\na,integer,not null,\nb,text,,\nIndexes:\nDefinition\nCREATE UNIQUE INDEX t_pkey ON public.t USING btree (a)\nConstraints:\nName,Definition\nt_pkey,PRIMARY KEY (a)\n", ""},
+		{"describe elsewhere", sqlFlags{execute: []string{"CREATE DATABASE d; CREATE TABLE d.u (x INT)", `\d d.u`, `\d d.public.u`, `SHOW database`, `\d d.nope`}, format: "csv"},
+			"CREATE DATABASE\nCREATE TABLE\nColumn,Type,Nullable,Default\nx,integer,,\nColumn,Type,Nullable,Default\nx,integer,,\ndatabase\ndefaultdb\n",
+			"ERROR: relation \"nope\" does not exist\nSQLSTATE: 42P01\nERROR: \nFailed running \"sql\"\n"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			out, errOut, err := run(&tc.flags)
