@@ -36,7 +36,7 @@ fuzz: ## fuzz every decoder for a short, bounded time
 	./test/fuzz.sh $(or $(FOR),3s)
 
 oracle: ## random schemas, writes and backups against a plain model; FOR=1m
-	$(GO) test -timeout 30m -count 1 -v -run TestRestoresEqualTheModel ./test -oracle.duration=$(or $(FOR),1m)
+	$(GO) test -timeout 30m -count 1 -v -run TestRestoresEqualTheModel ./test/oracle -oracle.duration=$(or $(FOR),1m)
 
 bench: build ## figures as ratios against PostgreSQL in the same run
 	$(GO) run ./test/bench

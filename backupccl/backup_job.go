@@ -199,6 +199,9 @@ func (r *backupResumer) resolve(
 	if err != nil {
 		return err
 	}
+	if err := r.s.hook(ctx, "backup.after.protect"); err != nil {
+		return err
+	}
 	if err := job.CheckPausepoint("backup.after.write_first_checkpoint"); err != nil {
 		return err
 	}
@@ -390,6 +393,9 @@ func (b *backupRun) finish(ctx context.Context, col *collection) error {
 		if err := manifest.WriteLatest(ctx, col.locs.Default(), d.ResolvedSubdir, time.Now()); err != nil {
 			return fmt.Errorf("writing LATEST: %w", err)
 		}
+	}
+	if err := b.s.hook(ctx, "backup.after.latest"); err != nil {
+		return err
 	}
 	if b.checkpoints() > 0 {
 		for _, loc := range b.locs {

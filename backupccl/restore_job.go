@@ -84,6 +84,9 @@ func (r *restoreResumer) Resume(ctx context.Context, job *jobs.Job) error {
 		if err := r.publish(ctx, job, d); err != nil {
 			return err
 		}
+		if err := r.s.hook(ctx, "restore.after.publish"); err != nil {
+			return err
+		}
 		if err := job.CheckPausepoint("restore.after_publishing_descriptors"); err != nil {
 			return err
 		}
@@ -383,6 +386,9 @@ func (r *restoreResumer) OnFailOrCancel(ctx context.Context, job *jobs.Job, _ er
 		if err := r.s.cfg.DB.ClearRange(ctx, keys.TableSpan(rw.NewId)); err != nil {
 			return fmt.Errorf("removing restored data of table %d: %w", rw.NewId, err)
 		}
+	}
+	if err := r.s.hook(ctx, "restore.undo.after.data"); err != nil {
+		return err
 	}
 	err := job.Update(ctx, func(ctx context.Context, txn *kv.Txn, rec *jobs.Record) error {
 		cat := r.s.cfg.Catalog.NewCollection(txn)

@@ -245,6 +245,16 @@ func TestCommitTimestampIsPinned(t *testing.T) {
 	if r.Timestamp != ts || txn.CommitTimestamp() != ts {
 		t.Fatalf("written at %s, promised %s", r.Timestamp, ts)
 	}
+	// A write that was pushed before keeps its promise too: the reads catch up.
+	txn = db.NewTxn(ctx, "t")
+	get(t, txn, key("c"))
+	get(t, db, key("b"))
+	ok(t, txn.Put(ctx, key("b"), val("1")))
+	ts = txn.CommitTimestamp()
+	ok(t, txn.Commit(ctx))
+	if r, err = db.Get(ctx, key("b")); err != nil || r.Timestamp != ts {
+		t.Fatalf("written at %s, promised %s: %v", r.Timestamp, ts, err)
+	}
 	// A later read of the key makes it impossible to keep the promise.
 	txn = db.NewTxn(ctx, "t")
 	txn.CommitTimestamp()

@@ -56,8 +56,9 @@ type Txn struct {
 	readSeq  int32 // in stepping mode: the newest own write that reads see
 
 	// fixed: the timestamp was given by the user; the transaction reads only.
-	// pinned: the user saw the commit timestamp, it must not change.
+	// pinned: the user saw the commit timestamp, pinnedAt; it must not change.
 	fixed, pinned bool
+	pinnedAt      hlc.Timestamp
 	deadline      hlc.Timestamp
 	lockTimeout   time.Duration
 	commitTS      hlc.Timestamp
@@ -114,8 +115,10 @@ func (t *Txn) CommitTimestamp() hlc.Timestamp {
 	if t.state == txnCommitted {
 		return t.commitTS
 	}
-	t.pinned = true
-	return t.proto.WriteTimestamp
+	if !t.pinned {
+		t.pinned, t.pinnedAt = true, t.proto.WriteTimestamp
+	}
+	return t.pinnedAt
 }
 
 // SetFixedTimestamp makes the transaction a read-only one at ts, a moment of the

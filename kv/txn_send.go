@@ -211,7 +211,8 @@ func (t *Txn) refreshLocked(ctx context.Context, ts hlc.Timestamp, reason kvpb.R
 	if ts.LessEq(t.proto.ReadTimestamp) {
 		return nil
 	}
-	if t.pinned || t.fixed {
+	// A pinned transaction may still catch up with what it promised.
+	if t.fixed || t.pinned && t.pinnedAt.Less(ts) {
 		return t.mustRetryLocked(reason, "its timestamp is fixed and cannot move to "+ts.String(), ts, false)
 	}
 	if !t.reads.empty() {

@@ -2,6 +2,11 @@ package server
 
 import (
 	"context"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -28,7 +33,29 @@ func (n *Node) newBackups(set *settings.Registry, metrics prometheus.Registerer)
 		ClusterID: n.ident.ClusterID, NodeID: id, Locality: n.cfg.Locality.String(), Version: n.cfg.Version, Logger: n.log,
 		CreateStatements:     sql.CreateStatements,
 		SystemTablesRestored: func(ctx context.Context) error { return n.sql.SystemTablesRestored(ctx) },
+		Testing:              backupccl.Testing{Hook: crashHook(n.cfg.Testing.CrashAt)},
 	})
+}
+
+// crashHook returns a hook that kills the process at a place, as kill -9 would;
+// nil for no place.
+func crashHook(at string) func(context.Context, string) error {
+	if at == "" {
+		return nil
+	}
+	place, count, _ := strings.Cut(at, ":")
+	nth, err := strconv.Atoi(count)
+	if err != nil {
+		nth = 1
+	}
+	var seen atomic.Int64
+	return func(_ context.Context, here string) error {
+		if here == place && seen.Add(1) == int64(nth) {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {} // The signal may take a moment to arrive.
+		}
+		return nil
+	}
 }
 
 // backupHook lets statements about backups leave package sql.

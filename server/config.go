@@ -58,6 +58,11 @@ type TestingConfig struct {
 	NoHTTP bool
 	// Log replaces the log file.
 	Log *slog.Logger
+	// GCInterval collects garbage that often, and eagerly; 0: as usual.
+	GCInterval time.Duration
+	// CrashAt kills the process at a named place of a backup or restore job, the
+	// n-th time it gets there: "restore.before.publish" or "restore.before.piece:3".
+	CrashAt string
 }
 
 // DefaultConfig returns the defaults of the flags.

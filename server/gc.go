@@ -26,8 +26,8 @@ type gcPolicy struct {
 	srv atomic.Pointer[sql.Server]
 }
 
-func (g *gcPolicy) config() *kvserver.GCConfig {
-	return &kvserver.GCConfig{Policies: g.policies, Protections: g.protections}
+func (g *gcPolicy) config(interval time.Duration) *kvserver.GCConfig {
+	return &kvserver.GCConfig{Policies: g.policies, Protections: g.protections, Interval: interval, Eager: interval > 0}
 }
 
 // policies lists the tables whose zone says another gc.ttlseconds than the default,

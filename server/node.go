@@ -209,7 +209,7 @@ func (n *Node) openStorage(ctx context.Context) error {
 
 	clock := hlc.NewSystemClock(n.cfg.MaxOffset)
 	store, err := kvserver.Open(ctx, kvserver.Config{
-		Engine: engine, Clock: clock, Log: n.log, NodeID: n.ident.NodeID, GC: n.gc.config(),
+		Engine: engine, Clock: clock, Log: n.log, NodeID: n.ident.NodeID, GC: n.gc.config(n.cfg.Testing.GCInterval),
 	})
 	if err != nil {
 		return fmt.Errorf("opening the keyspace of %s: %w", n.cfg.Store, err)

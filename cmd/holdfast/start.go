@@ -77,6 +77,9 @@ func (f *startFlags) register(fs *pflag.FlagSet) {
 	fs.DurationVar(&c.DrainTransactions, "drain-wait", c.DrainTransactions, "how long a stopping node waits for open transactions")
 	fs.StringVar(&f.hostDeprecated, "host", "", "host of --listen-addr")
 	_ = fs.MarkDeprecated("host", "use --listen-addr") // errs only if the flag is missing
+	fs.DurationVar(&c.Testing.GCInterval, "testing-gc-interval", 0, "collect garbage eagerly and this often")
+	fs.StringVar(&c.Testing.CrashAt, "testing-crash-at", "", "place of a job at which the process kills itself, as in restore.before.piece:3")
+	_ = errors.Join(fs.MarkHidden("testing-gc-interval"), fs.MarkHidden("testing-crash-at"))
 }
 
 // resolve turns texts into the configuration.

@@ -47,7 +47,7 @@ func (s *Store) maintain(ctx context.Context) {
 		case <-sweep.C:
 			err = s.sweepRecords(ctx)
 		case <-gc.C:
-			err = s.collectAll(ctx, false)
+			err = s.collectAll(ctx, s.cfg.GC != nil && s.cfg.GC.Eager)
 		}
 		if err != nil && ctx.Err() == nil {
 			s.log.WarnContext(ctx, "store maintenance; will retry", "err", err)

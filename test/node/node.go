@@ -32,10 +32,14 @@ var built struct {
 	err  error
 }
 
-// Binary builds the program from this module and returns its path.
+// Binary builds the program from this module and returns its path; the one that
+// HOLDFAST_BINARY names, if set, is taken as it is.
 func Binary(t testing.TB) string {
 	t.Helper()
 	built.Do(func() {
+		if built.path = os.Getenv("HOLDFAST_BINARY"); built.path != "" {
+			return
+		}
 		dir, err := os.MkdirTemp("", "holdfast-bin-")
 		if err != nil {
 			built.err = err
@@ -72,8 +76,19 @@ type Node struct {
 // when the test ends.
 func Start(t testing.TB, flags ...string) *Node {
 	t.Helper()
-	dir := t.TempDir()
-	n := &Node{t: t, binary: Binary(t), Store: filepath.Join(dir, "store"), Extern: filepath.Join(dir, "extern"),
+	return start(t, filepath.Join(t.TempDir(), "extern"), flags)
+}
+
+// Beside runs another node, with a fresh store of its own, that reaches the same
+// files under nodelocal://1/.
+func (n *Node) Beside(flags ...string) *Node {
+	n.t.Helper()
+	return start(n.t, n.Extern, flags)
+}
+
+func start(t testing.TB, extern string, flags []string) *Node {
+	t.Helper()
+	n := &Node{t: t, binary: Binary(t), Store: filepath.Join(t.TempDir(), "store"), Extern: extern,
 		port: freePort(t), http: freePort(t), flags: flags}
 	t.Cleanup(func() {
 		if n.cmd != nil {
@@ -92,6 +107,20 @@ func (n *Node) Restart() {
 	n.t.Helper()
 	if err := n.TryStart(); err != nil {
 		n.t.Fatal(err)
+	}
+}
+
+// SetFlags changes what the next start adds to the command line.
+func (n *Node) SetFlags(flags ...string) { n.flags = flags }
+
+// Wait waits until the process has ended by itself.
+func (n *Node) Wait(timeout time.Duration) bool {
+	select {
+	case <-n.done:
+		n.cmd = nil
+		return true
+	case <-time.After(timeout):
+		return false
 	}
 }
 
