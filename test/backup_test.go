@@ -113,7 +113,8 @@ func waitJob(t *testing.T, n *node.Node, id, want string) {
 	t.Helper()
 	deadline := time.Now().Add(60 * time.Second)
 	for {
-		rows := n.Rows("defaultdb", "SELECT status, coalesce(error, '') FROM [SHOW JOB "+id+"]")
+		// A restore of the whole cluster takes the other databases offline.
+		rows := n.Rows("system", "SELECT status, coalesce(error, '') FROM [SHOW JOB "+id+"]")
 		if len(rows) == 1 && rows[0][0] == want {
 			return
 		}

@@ -168,15 +168,26 @@ func (o *oracle) write(kill bool) {
 	o.commit(db, ops, next, kill)
 }
 
+// patience is how often a transaction is tried beside the writers.
+const patience = 15
+
 // commit runs a transaction and, if it committed, remembers the moment after it.
 // With kill, the node dies somewhere on the way.
 func (o *oracle) commit(db string, ops []op, next *state, kill bool) bool {
 	o.t.Helper()
 	o.seq++
 	for tries := 0; ; tries++ {
+		if tries >= patience {
+			// A schema change that reads all of a table that others write all the
+			// time may never get through: as a user would, let them rest.
+			o.writers.gate.Lock()
+		}
 		ts, err := o.transact(db, ops, kill && tries == 0)
 		ok := err == nil
-		if err != nil && isRetry(err) && tries < 200 {
+		if tries >= patience {
+			o.writers.gate.Unlock()
+		}
+		if err != nil && isRetry(err) && tries < 2*patience {
 			continue
 		}
 		if kill && tries == 0 && isBroken(err) {

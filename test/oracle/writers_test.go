@@ -19,6 +19,9 @@ type writers struct {
 	stop chan struct{}
 	wg   sync.WaitGroup
 
+	// gate is held by each transaction, and by whoever needs them all to rest.
+	gate sync.RWMutex
+
 	mu      sync.Mutex
 	cond    *sync.Cond
 	journal []commit // of all writers
@@ -88,7 +91,9 @@ func (w *writers) run(id int, rng *rand.Rand) {
 		w.mu.Unlock()
 		next := []map[string][]string{maps.Clone(live[0]), maps.Clone(live[1])}
 		ops, changes := w.transaction(id, seq, rng, next)
+		w.gate.RLock()
 		ts, ok := w.commit(c, id, seq, ops)
+		w.gate.RUnlock()
 		w.mu.Lock()
 		if ok {
 			live = next
