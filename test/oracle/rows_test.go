@@ -145,7 +145,7 @@ func (g *generator) writeBig(d *database, key string) []op {
 	case 1:
 		t := d.edit(key)
 		for rk, row := range t.rows {
-			if pk, _ := strconv.Atoi(row[0]); from <= pk && pk <= to {
+			if pk, _ := strconv.Atoi(row[0]); from <= pk && pk <= to && row[1] != "NULL" {
 				row = slices.Clone(row)
 				n, _ := strconv.Atoi(row[1])
 				row[1] = fmt.Sprint(n + k)
