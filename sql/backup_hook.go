@@ -80,7 +80,7 @@ func (p *planner) backupEnv() BackupEnv {
 		HasPrivilege: p.hasBackupPrivilege,
 		Notice: func(n *pgerr.Error) {
 			if p.res != nil {
-				p.res.Notice(n)
+				p.s.sendNotice(p.res, n)
 			}
 		},
 	}

@@ -3,6 +3,8 @@ package sql
 import (
 	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
 	"github.com/auxten/postgresql-parser/pkg/sql/types"
+	"slices"
+	"strings"
 
 	"github.com/holdfastdb/holdfast/internal/pgerr"
 	"github.com/holdfastdb/holdfast/sql/builtins"
@@ -576,6 +578,8 @@ func (b *binder) bindChecks(desc *catalog.Table, row []colID, changed map[int]bo
 		}
 		out = append(out, checkItem{name: ck.Name, expr: te})
 	}
+	// The first by name reports.
+	slices.SortStableFunc(out, func(x, y checkItem) int { return strings.Compare(x.name, y.name) })
 	return out, nil
 }
 

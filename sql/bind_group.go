@@ -57,6 +57,13 @@ func (sb *selectBinder) bindGroupBy(groupBy tree.GroupBy, items []selectItem) er
 		}
 		id := sb.column(te)
 		sb.groupCols.add(id)
+		if ok {
+			// The item is this expression; a subquery in it has no other name.
+			if sb.groupItems == nil {
+				sb.groupItems = map[int]colID{}
+			}
+			sb.groupItems[pos] = id
+		}
 		sb.groupExpr[exprKey(te)] = id
 	}
 	return nil
@@ -125,6 +132,10 @@ func (sb *selectBinder) group(in rel, items []selectItem, having *tree.TypedExpr
 		})
 	}
 	for i := range items {
+		if id, ok := sb.groupItems[i]; ok {
+			items[i].expr = &colRef{id: id, typ: items[i].expr.ResolvedType(), name: "group"}
+			continue
+		}
 		items[i].expr = fix(items[i].expr)
 	}
 	if *having != nil {
@@ -457,7 +468,11 @@ func (r *resolver) window(t *tree.FuncExpr, def *tree.FunctionDefinition) (tree.
 			if err != nil {
 				return nil, err
 			}
-			return builtins.TypeCheck(&r.b.p.semaCtx, x, want)
+			typed, err := builtins.TypeCheck(&r.b.p.semaCtx, x, want)
+			if err != nil || typed.ResolvedType().Family() == want.Family() || !builtins.CanCast(typed.ResolvedType(), want, builtins.ImplicitCast) {
+				return typed, err
+			}
+			return builtins.AssignCast(typed, want)
 		}
 		if w.startOffset, err = offset(f.Bounds.StartBound); err != nil {
 			return nil, err
@@ -476,6 +491,8 @@ func offsetType(t *types.T) *types.T {
 	switch t.Family() {
 	case types.DateFamily, types.TimestampFamily, types.TimestampTZFamily, types.TimeFamily, types.TimeTZFamily:
 		return types.Interval
+	case types.FloatFamily:
+		return types.Float
 	}
 	return t
 }

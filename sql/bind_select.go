@@ -189,9 +189,10 @@ type selectBinder struct {
 	aggs   []aggItem
 	aggKey map[string]colID
 
-	grouped   bool
-	groupCols colSet
-	groupExpr map[string]colID // of GROUP BY expressions that are not columns
+	grouped    bool
+	groupCols  colSet
+	groupExpr  map[string]colID // of GROUP BY expressions that are not columns
+	groupItems map[int]colID    // of items that GROUP BY names by position or name
 
 	windows []windowItem
 	winPre  []item // computed after grouping, for window functions
@@ -460,13 +461,36 @@ func (b *binder) expandStars(exprs tree.SelectExprs, fs *scope) ([]selectItem, e
 			}
 			continue
 		}
-		name, err := tree.GetRenderColName(b.p.s.data.SearchPath, e)
-		if err != nil {
-			name = "?column?"
-		}
-		items = append(items, selectItem{name: name, ast: e.Expr})
+		items = append(items, selectItem{name: b.outputColumnName(e), ast: e.Expr})
 	}
 	return items, nil
+}
+
+// outputColumnName is the name of an output column: PostgreSQL's, where the
+// grammar has put another function in place of what was written.
+func (b *binder) outputColumnName(e tree.SelectExpr) string {
+	if e.As == "" {
+		switch t := stripParens(e.Expr).(type) {
+		case *tree.DBool:
+			return "?column?"
+		case *tree.DInterval:
+			return "interval"
+		case *tree.FuncExpr:
+			if def, ok := t.Func.FunctionReference.(*tree.FunctionDefinition); ok {
+				switch def.Name {
+				case "strpos":
+					return "position"
+				case "json_remove_path":
+					return "?column?"
+				}
+			}
+		}
+	}
+	name, err := tree.GetRenderColName(b.p.s.data.SearchPath, e)
+	if err != nil {
+		return "?column?"
+	}
+	return name
 }
 
 // orderItem is an ORDER BY item: an output column by position or an expression.

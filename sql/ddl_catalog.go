@@ -726,10 +726,17 @@ func errSafeUpdates(what string) error {
 }
 
 // keyText is a key's values for a DETAIL line.
-func (p *planner) keyText(vals tree.Datums) string {
+func (p *planner) keyText(t *catalog.Table, ids []uint32, vals tree.Datums) string {
 	parts := make([]string, len(vals))
 	for i, d := range vals {
-		parts[i] = p.plainText(d)
+		switch {
+		case d == tree.DNull:
+			parts[i] = "null"
+		case i < len(ids) && t.ColumnByID(ids[i]) != nil:
+			parts[i] = p.datumText(d, t.ColumnByID(ids[i]).Type)
+		default:
+			parts[i] = p.plainText(d)
+		}
 	}
 	return strings.Join(parts, ", ")
 }

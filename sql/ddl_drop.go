@@ -246,7 +246,7 @@ func (d *dropper) finish(ctx context.Context) error {
 	default:
 		n := pgerr.Notice("drop cascades to %d other objects", len(d.cascaded)).WithDetail("%s", "drop cascades to "+strings.Join(d.cascaded, "\ndrop cascades to "))
 		if d.p.res != nil {
-			d.p.res.Notice(n)
+			d.p.s.sendNotice(d.p.res, n)
 		}
 	}
 	return d.p.collectTables(ctx, d.gone, d.zones)

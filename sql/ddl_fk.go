@@ -249,7 +249,7 @@ func (p *planner) checkForeignKey(ctx context.Context, childID catalog.ID, fk *c
 	e := pgerr.Newf(pgerr.ForeignKeyViolation, "insert or update on table \"%s\" violates foreign key constraint \"%s\"", child.Name(), fk.Name).
 		WithConstraint(p.schemaNameOf(ctx, child), child.Name(), fk.Name)
 	if len(rows) > 0 {
-		return e.WithDetail("Key (%s)=(%s) is not present in table \"%s\".", joinColumns(child, fk.OriginColumnIds), p.keyText(rows[0]), parent.Name())
+		return e.WithDetail("Key (%s)=(%s) is not present in table \"%s\".", joinColumns(child, fk.OriginColumnIds), p.keyText(child, fk.OriginColumnIds, rows[0]), parent.Name())
 	}
 	if fk.Match != catalogpb.Match_FULL || len(cols) == 1 {
 		return nil

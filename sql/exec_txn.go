@@ -85,7 +85,7 @@ func (s *Session) execTxnControl(ctx context.Context, ea execArgs) (done bool, _
 		if s.tx.kind == noTxn {
 			w := pgerr.New(pgerr.NoActiveSQLTransaction, "SET TRANSACTION can only be used in transaction blocks")
 			w.Severity = "WARNING"
-			res.Notice(w)
+			s.sendNotice(res, w)
 			res.Complete("SET")
 			return true, nil
 		}
@@ -159,7 +159,7 @@ func (s *Session) beginBlock(ctx context.Context, t *tree.BeginTransaction, tag 
 	default:
 		w := pgerr.New(pgerr.ActiveSQLTransaction, "there is already a transaction in progress")
 		w.Severity = "WARNING"
-		res.Notice(w)
+		s.sendNotice(res, w)
 	}
 	res.Complete(tag)
 	return nil
@@ -175,7 +175,7 @@ func (s *Session) endBlock(ctx context.Context, commit bool, res ResultWriter) e
 	case noTxn, txnImplicit:
 		w := pgerr.New(pgerr.NoActiveSQLTransaction, "there is no transaction in progress")
 		w.Severity = "WARNING"
-		res.Notice(w)
+		s.sendNotice(res, w)
 		if s.tx.kind == txnImplicit {
 			s.closePortals(ctx)
 			if !commit {

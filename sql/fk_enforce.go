@@ -318,7 +318,7 @@ func uniqueKey(x *catalog.Index, vals tree.Datums) (keys.Key, error) {
 func (e *fkEnforcer) violation(ctx context.Context, c *childCheck) error {
 	for _, key := range c.missing {
 		return pgerr.Newf(pgerr.ForeignKeyViolation, "insert or update on table \"%s\" violates foreign key constraint \"%s\"", e.table.Name(), c.fk.Name).
-			WithDetail("Key (%s)=(%s) is not present in table \"%s\".", joinColumns(e.table, c.fk.OriginColumnIds), e.p.keyText(tree.Datums(key)), c.parent.Name()).
+			WithDetail("Key (%s)=(%s) is not present in table \"%s\".", joinColumns(e.table, c.fk.OriginColumnIds), e.p.keyText(e.table, c.fk.OriginColumnIds, tree.Datums(key)), c.parent.Name()).
 			WithConstraint(e.p.schemaNameOf(ctx, e.table), e.table.Name(), c.fk.Name)
 	}
 	return nil
@@ -404,7 +404,16 @@ func (e *fkEnforcer) actOn(ctx context.Context, a *parentAction, action catalogp
 	for _, id := range a.fk.OriginColumnIds {
 		sets = append(sets, quoteIdent(a.child.ColumnByID(id).Name)+" = "+value)
 	}
-	return e.forChildren(ctx, a, olds, "UPDATE %s SET "+strings.Join(sets, ", "))
+	if err := e.forChildren(ctx, a, olds, "UPDATE %s SET "+strings.Join(sets, ", ")); err != nil || action != catalogpb.ReferenceAction_SET_DEFAULT {
+		return err
+	}
+	// A child that had the default already did not change, so nothing has looked
+	// whether its parent is still there.
+	olds, err := e.gone(ctx, a, olds)
+	if err != nil {
+		return err
+	}
+	return e.refuse(ctx, a, olds)
 }
 
 // gone returns the keys that no row of the parent has any more.
@@ -457,7 +466,7 @@ func (e *fkEnforcer) refuse(ctx context.Context, a *parentAction, olds []fkKey) 
 		if len(rows) > 0 {
 			return pgerr.Newf(pgerr.ForeignKeyViolation, "update or delete on table \"%s\" violates foreign key constraint \"%s\" on table \"%s\"",
 				e.table.Name(), a.fk.Name, a.child.Name()).
-				WithDetail("Key (%s)=(%s) is still referenced from table \"%s\".", joinColumns(e.table, a.fk.ReferencedColumnIds), e.p.keyText(rows[0]), a.child.Name()).
+				WithDetail("Key (%s)=(%s) is still referenced from table \"%s\".", joinColumns(e.table, a.fk.ReferencedColumnIds), e.p.keyText(e.table, a.fk.ReferencedColumnIds, rows[0]), a.child.Name()).
 				WithConstraint(e.p.schemaNameOf(ctx, a.child), a.child.Name(), a.fk.Name)
 		}
 		olds = olds[n:]

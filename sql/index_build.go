@@ -190,7 +190,7 @@ func (b *indexBuilder) duplicate(key keys.Key, value []byte) error {
 	row := make(tree.Datums, len(x.KeyColumns))
 	src := &rowenc.SlicePairs{KVs: []rowenc.KV{{Key: key, Value: value}}}
 	if ok, err := f.Next(context.Background(), src, row); ok && err == nil {
-		return e.WithDetail("Key (%s)=(%s) is duplicated.", keyList(x.KeyColumns), b.p.keyText(row))
+		return e.WithDetail("Key (%s)=(%s) is duplicated.", keyList(x.KeyColumns), b.p.valueList(row, x.KeyColumns))
 	}
 	return e
 }

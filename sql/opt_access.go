@@ -24,6 +24,9 @@ type accessPath struct {
 	// column after points is NULL to the other end, where ORDER BY wants them.
 	reverse   bool
 	flipNulls bool
+	// splitNaN reads NaN apart: keys have it below all numbers, ORDER BY wants it
+	// above them.
+	splitNaN bool
 	// covering: the index has all that is needed; otherwise rows are fetched
 	// from the primary index.
 	covering bool
@@ -266,6 +269,9 @@ func (o *optimizer) pathOrder(s *scanNode, a *accessPath) providedOrder {
 			return po
 		}
 		desc := keyDesc(a.index, i) != a.reverse
+		if hasNaN(c) && !(a.splitNaN && i == len(a.points)) {
+			return po
+		}
 		// Stored order has NULLs first in ascending keys.
 		nullsFirst := !desc
 		first := i == len(a.points)
@@ -280,6 +286,12 @@ func (o *optimizer) pathOrder(s *scanNode, a *accessPath) providedOrder {
 		po.cols = append(po.cols, orderCol{id: id, desc: desc, nullsFirst: nullsFirst})
 	}
 	return po
+}
+
+// hasNaN says that NaN is a value of a column. Its place among the keys is not
+// that of its order.
+func hasNaN(c *catalog.Column) bool {
+	return c.Type.Family() == types.FloatFamily || c.Type.Family() == types.DecimalFamily
 }
 
 // keyDesc says whether key column i of an index is descending. Suffix columns
@@ -418,6 +430,7 @@ func (o *optimizer) pathFor(s *scanNode, x *catalog.Index, want ordering, limit 
 	read := rows
 	sorted := len(want) == 0
 	if !sorted {
+		a.splitNaN = len(a.points) < len(full) && hasNaN(full[len(a.points)])
 		for _, try := range [][2]bool{{false, false}, {true, false}, {false, true}, {true, true}} {
 			a.reverse, a.flipNulls = try[0], try[1]
 			if a.flipNulls && (a.rng != nil || len(a.points) >= len(full)) {
@@ -429,7 +442,7 @@ func (o *optimizer) pathFor(s *scanNode, x *catalog.Index, want ordering, limit 
 			}
 		}
 		if !sorted {
-			a.reverse, a.flipNulls = false, false
+			a.reverse, a.flipNulls, a.splitNaN = false, false, false
 		}
 	}
 	if sorted && limit > 0 {

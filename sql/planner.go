@@ -2,6 +2,7 @@ package sql
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
@@ -114,18 +115,50 @@ func (s *Session) now() time.Time {
 
 // notice sends a NOTICE to the client.
 func (p *planner) notice(format string, args ...any) {
-	if p.res != nil {
-		p.res.Notice(pgerr.Notice(format, args...))
+	n := pgerr.Notice(format, args...)
+	if what, ok := strings.CutSuffix(n.Message, " already exists, skipping"); ok {
+		n.Code = duplicateCode(what)
 	}
+	p.s.sendNotice(p.res, n)
+}
+
+// duplicateCode is the code with which something that exists already is skipped.
+func duplicateCode(what string) pgerr.Code {
+	kind, _, _ := strings.Cut(what, " ")
+	switch kind {
+	case "relation":
+		return pgerr.DuplicateRelation
+	case "schema":
+		return pgerr.DuplicateSchema
+	case "column":
+		return pgerr.DuplicateColumn
+	case "database":
+		return pgerr.DuplicateDatabase
+	}
+	return pgerr.DuplicateObject
 }
 
 // warn sends a WARNING with a code.
 func (p *planner) warn(code pgerr.Code, format string, args ...any) {
 	e := pgerr.Newf(code, format, args...)
 	e.Severity = "WARNING"
-	if p.res != nil {
-		p.res.Notice(e)
+	p.s.sendNotice(p.res, e)
+}
+
+// sendNotice sends a notice or a warning, unless client_min_messages is above it.
+func (s *Session) sendNotice(res ResultWriter, n *pgerr.Error) {
+	if res == nil {
+		return
 	}
+	switch s.vars.clientMinMessages {
+	case "warning":
+		if n.Severity == "NOTICE" {
+			return
+		}
+	case "error", "fatal", "panic":
+		return
+	}
+	res.Notice(n)
 }
 
 // checkWritable refuses what a read-only transaction may not do. what is the

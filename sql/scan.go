@@ -2,10 +2,13 @@ package sql
 
 import (
 	"context"
+	"math"
+	"slices"
 	"sort"
 
 	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
 	"github.com/auxten/postgresql-parser/pkg/sql/types"
+	"github.com/cockroachdb/apd"
 
 	"github.com/holdfastdb/holdfast/internal/keys"
 	"github.com/holdfastdb/holdfast/internal/pgerr"
@@ -76,7 +79,7 @@ func (c *compiler) lockFor(t *scanNode) lockMode {
 // scan it yields want, otherwise the primary key.
 func (c *compiler) newReader(t *scanNode, want []*catalog.Column) (*tableReader, error) {
 	a := t.access
-	r := &tableReader{p: c.p, flow: c.p.flow, index: a.index, reverse: a.reverse, flipNulls: a.flipNulls, single: a.single}
+	r := &tableReader{p: c.p, flow: c.p.flow, index: a.index, reverse: a.reverse, flipNulls: a.flipNulls, splitNaN: a.splitNaN, single: a.single}
 	if !a.covering {
 		want = t.tab.desc.PrimaryIndex().KeyColumns
 	}
@@ -101,7 +104,7 @@ func (c *compiler) newReader(t *scanNode, want []*catalog.Column) (*tableReader,
 		r.points = append(r.points, b)
 	}
 	if rc := a.rng; rc != nil {
-		b := &boundRange{loExcl: rc.loExcl, hiExcl: rc.hiExcl, prefix: rc.prefix}
+		b := &boundRange{loExcl: rc.loExcl, hiExcl: rc.hiExcl, prefix: rc.prefix, hasNaN: hasNaN(rc.col)}
 		if b.lo, err = c.bind(rc.lo, none); err != nil {
 			return nil, err
 		}
@@ -124,6 +127,7 @@ type boundRange struct {
 	lo, hi         tree.TypedExpr
 	loExcl, hiExcl bool
 	prefix         string
+	hasNaN         bool
 }
 
 // tableReader is the operator that reads entries of one index and decodes them.
@@ -137,6 +141,7 @@ type tableReader struct {
 	points             []boundPoint
 	rng                *boundRange
 	reverse, flipNulls bool
+	splitNaN           bool
 	single             bool
 	opts               kv.ScanOptions
 	firstKeys          int64
@@ -216,7 +221,7 @@ func (r *tableReader) makeSpans() error {
 			return err
 		}
 	}
-	if len(r.spans) > 1 && (len(r.points) > 0) {
+	if len(prefixes) > 1 {
 		sort.Slice(r.spans, func(i, j int) bool {
 			return r.spans[i].Key.Less(r.spans[j].Key) != r.reverse
 		})
@@ -337,34 +342,77 @@ func (r *tableReader) addSpans(prefix tree.Datums) error {
 				hi = &rowenc.Bound{Datum: tree.NewDString(end)}
 			}
 		}
+		if g.hasNaN && (lo != nil || hi != nil || r.splitNaN) {
+			return r.addNumberSpans(prefix, lo, hi)
+		}
 		sp, ok, err := rowenc.RangeSpan(r.index, prefix, lo, hi)
 		return add(sp, ok, err)
 	}
-	if r.flipNulls {
+	if r.flipNulls || r.splitNaN {
 		nulls, err := rowenc.NullSpan(r.index, prefix)
 		if err != nil {
 			return err
 		}
-		rest, ok, err := rowenc.RangeSpan(r.index, prefix, nil, nil)
-		if err != nil {
-			return err
-		}
-		// NULLs come first in ascending keys; here they change places.
-		nullsAtStart := !keyDesc(r.index, len(prefix)) != r.reverse
+		// NULLs come first in ascending keys; flipped, they change places.
+		nullsAtStart := keyDesc(r.index, len(prefix)) == r.reverse != r.flipNulls
 		if nullsAtStart {
-			if err := add(rest, ok, nil); err != nil {
-				return err
-			}
-			return add(nulls, true, nil)
+			r.spans = append(r.spans, nulls)
 		}
-		if err := add(nulls, true, nil); err != nil {
-			return err
+		if r.splitNaN {
+			err = r.addNumberSpans(prefix, nil, nil)
+		} else {
+			sp, ok, rerr := rowenc.RangeSpan(r.index, prefix, nil, nil)
+			err = add(sp, ok, rerr)
 		}
-		return add(rest, ok, nil)
+		if err == nil && !nullsAtStart {
+			r.spans = append(r.spans, nulls)
+		}
+		return err
 	}
 	sp, err := rowenc.PrefixSpan(r.index, prefix)
 	r.full = len(prefix) == 0
 	return add(sp, true, err)
+}
+
+// addNumberSpans appends the spans of a range of a column that may hold NaN, which
+// keys have below -Infinity and comparisons above Infinity.
+func (r *tableReader) addNumberSpans(prefix tree.Datums, lo, hi *rowenc.Bound) error {
+	nan := tree.Datum(&tree.DDecimal{Decimal: apd.Decimal{Form: apd.NaN}})
+	if keyColumns(r.index)[len(prefix)].Type.Family() == types.FloatFamily {
+		nan = tree.NewDFloat(tree.DFloat(math.NaN()))
+	}
+	isNaN := func(b *rowenc.Bound) bool { return b != nil && builtins.Compare(r.flow.Eval, b.Datum, nan) == 0 }
+	withNaN := hi == nil || isNaN(hi) && hi.Inclusive
+	if isNaN(hi) {
+		hi = nil
+	}
+	var spans []keys.Span
+	if isNaN(lo) {
+		withNaN = withNaN && lo.Inclusive
+	} else {
+		if lo == nil {
+			lo = &rowenc.Bound{Datum: nan}
+		}
+		sp, ok, err := rowenc.RangeSpan(r.index, prefix, lo, hi)
+		if err != nil {
+			return err
+		}
+		if ok {
+			spans = append(spans, sp)
+		}
+	}
+	if withNaN {
+		sp, err := rowenc.PrefixSpan(r.index, append(prefix[:len(prefix):len(prefix)], nan))
+		if err != nil {
+			return err
+		}
+		spans = append(spans, sp)
+	}
+	if keyDesc(r.index, len(prefix)) != r.reverse {
+		slices.Reverse(spans)
+	}
+	r.spans = append(r.spans, spans...)
+	return nil
 }
 
 // prefixEnd is the first string after all that begin with s, "" if there is none.

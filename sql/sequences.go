@@ -37,6 +37,9 @@ func (s *Session) forgetSequence(id catalog.ID) { delete(s.seq.blocks, id) }
 func (p *planner) newInTxn(id catalog.ID) bool { return p.s.tx.created[id] }
 
 func (p *planner) sequenceCounter(ctx context.Context, id catalog.ID) (int64, error) {
+	if v, ok := p.s.tx.counters[id]; ok {
+		return v, nil
+	}
 	var kv0 kv.KeyValue
 	var err error
 	switch {
@@ -59,9 +62,23 @@ func (p *planner) sequenceCounter(ctx context.Context, id catalog.ID) (int64, er
 func (p *planner) setSequenceCounter(ctx context.Context, pb *catalogpb.TableDescriptor, v int64) error {
 	key := rowenc.SequenceKey(pb.Id)
 	if p.newInTxn(pb.Id) {
-		return p.txn.Put(ctx, key, rowenc.EncodeInt(key, v))
+		return p.putOwnCounter(ctx, pb.Id, v)
 	}
 	return p.srv.db.Put(ctx, key, rowenc.EncodeInt(key, v))
+}
+
+// putOwnCounter sets the counter of a sequence that the open transaction made. A
+// statement does not read what it wrote itself, so the number is kept beside.
+func (p *planner) putOwnCounter(ctx context.Context, id catalog.ID, v int64) error {
+	key := rowenc.SequenceKey(id)
+	if err := p.txn.Put(ctx, key, rowenc.EncodeInt(key, v)); err != nil {
+		return err
+	}
+	if p.s.tx.counters == nil {
+		p.s.tx.counters = map[catalog.ID]int64{}
+	}
+	p.s.tx.counters[id] = v
+	return nil
 }
 
 // nextval takes the next number of a sequence.
@@ -142,16 +159,21 @@ func (p *planner) takeOne(ctx context.Context, seq *catalog.Table, o *catalogpb.
 	for {
 		var old kv.KeyValue
 		var err error
-		if own {
+		known, isKnown := p.s.tx.counters[seq.ID()]
+		switch {
+		case isKnown:
+		case own:
 			old, err = p.txn.Get(ctx, key)
-		} else {
+		default:
 			old, err = p.srv.db.Get(ctx, key)
 		}
 		if err != nil {
 			return 0, 0, err
 		}
 		cur := o.Start - o.Increment
-		if old.Value != nil {
+		if isKnown {
+			cur = known
+		} else if old.Value != nil {
 			if cur, err = rowenc.DecodeInt(key, old.Value); err != nil {
 				return 0, 0, err
 			}
@@ -167,7 +189,7 @@ func (p *planner) takeOne(ctx context.Context, seq *catalog.Table, o *catalogpb.
 			}
 		}
 		if own {
-			return v, 0, p.txn.Put(ctx, key, rowenc.EncodeInt(key, v))
+			return v, 0, p.putOwnCounter(ctx, seq.ID(), v)
 		}
 		err = p.srv.db.CPut(ctx, key, rowenc.EncodeInt(key, v), old.Value)
 		if err == nil {

@@ -70,6 +70,8 @@ type txnState struct {
 type schemaTxn struct {
 	// created are the relations it made: nobody else can see or lock them.
 	created map[catalog.ID]bool
+	// counters are the last numbers of sequences among them.
+	counters map[catalog.ID]int64
 	// freshIndexes are the indexes that it gave to tables by TRUNCATE.
 	freshIndexes map[catalog.ID]map[uint32]bool
 	// locked are the relations it keeps to itself.

@@ -78,7 +78,7 @@ func datumToText(d tree.Datum, t *types.T, data *sessiondata.SessionData) string
 	if d == tree.DNull {
 		return "NULL"
 	}
-	c := pgcodec.Make(t, t.Oid(), -1)
+	c := pgcodec.Make(t, t.Oid(), t.TypeModifier())
 	set := pgcodec.DefaultSettings()
 	if data.DataConversion.Location != nil {
 		set.Location = data.DataConversion.Location

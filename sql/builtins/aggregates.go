@@ -81,7 +81,9 @@ func defineAggregates(d definitions) {
 	def("avg", argTypes(tInt), fixed(tDec), func([]*types.T, *tree.EvalContext) tree.AggregateFunc { return &intSumAgg{avg: true} })
 	def("sum", argTypes(tDec), fixed(tDec), func([]*types.T, *tree.EvalContext) tree.AggregateFunc { return &decSumAgg{} })
 	def("avg", argTypes(tDec), fixed(tDec), func([]*types.T, *tree.EvalContext) tree.AggregateFunc { return &decSumAgg{avg: true} })
-	def("sum", argTypes(tFloat), same, func([]*types.T, *tree.EvalContext) tree.AggregateFunc { return &floatAgg{kind: "sum"} })
+	def("sum", argTypes(tFloat), same, func(t []*types.T, _ *tree.EvalContext) tree.AggregateFunc {
+		return &floatAgg{kind: "sum", real: len(t) > 0 && isReal(t[0])}
+	})
 	def("avg", argTypes(tFloat), fixed(tFloat), func([]*types.T, *tree.EvalContext) tree.AggregateFunc { return &floatAgg{kind: "avg"} })
 	def("sum", argTypes(tIval), fixed(tIval), func([]*types.T, *tree.EvalContext) tree.AggregateFunc { return &intervalAgg{} })
 	def("avg", argTypes(tIval), fixed(tIval), func([]*types.T, *tree.EvalContext) tree.AggregateFunc { return &intervalAgg{avg: true} })
@@ -257,15 +259,20 @@ func defineAggregates(d definitions) {
 	})
 }
 
-// textual is the argument's type, but text for varchar, which has no min of its own.
+// textual is the argument's type without its limits, but text for varchar, which
+// has no min of its own.
 func textual(args []tree.TypedExpr) *types.T {
 	if len(args) == 0 {
 		return tree.UnknownReturnType
 	}
-	if t := args[0].ResolvedType(); t.Oid() != oid.T_varchar {
-		return t
+	t := args[0].ResolvedType()
+	switch {
+	case t.Oid() == oid.T_varchar:
+		return types.String
+	case t.Family() == types.DecimalFamily:
+		return types.Decimal
 	}
-	return types.String
+	return t
 }
 
 type countAgg struct {
@@ -413,6 +420,7 @@ func (s *decSumAgg) Size() int64           { return 80 }
 // floatAgg computes sums and variances by Youngs and Cramer, as PostgreSQL does.
 type floatAgg struct {
 	kind       string
+	real       bool // A sum of reals is a real at each step.
 	n, sx, sx2 float64
 }
 
@@ -423,6 +431,9 @@ func (s *floatAgg) Add(_ context.Context, d tree.Datum, _ ...tree.Datum) error {
 	x := float(d)
 	s.n++
 	s.sx += x
+	if s.real {
+		s.sx = float64(float32(s.sx))
+	}
 	if s.n > 1 {
 		tmp := x*s.n - s.sx
 		s.sx2 += tmp * tmp / (s.n * (s.n - 1))

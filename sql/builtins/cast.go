@@ -107,10 +107,9 @@ func CastDatum(ctx *tree.EvalContext, d tree.Datum, t *types.T, in CastContext) 
 		if iv, ok := d.(*tree.DInterval); ok && t.Identical(types.Interval) {
 			return iv, nil
 		}
-	case types.DateFamily:
-		switch v := d.(type) {
-		case *tree.DTimestampTZ:
-			return tree.NewDDateFromTime(v.Time.In(ctx.GetLocation()))
+	case types.DateFamily, types.TimestampFamily, types.TimestampTZFamily, types.TimeFamily, types.TimeTZFamily:
+		if out, done, err := castTime(ctx, d, t); done {
+			return out, err
 		}
 	case types.JsonFamily:
 		if j, ok := d.(*tree.DJSON); ok {

@@ -206,7 +206,8 @@ func CommonType(a, b *types.T) (t *types.T, ok bool) {
 			return a, true
 		case types.StringFamily:
 			// Different string types or lengths: text, or the common kind unbounded.
-			if a.Oid() == b.Oid() && a.Oid() == oid.T_varchar {
+			// varchar and text cast to each other: the first stays, unless it is text.
+			if a.Oid() == oid.T_varchar && (b.Oid() == oid.T_varchar || b.Oid() == oid.T_text) {
 				return types.VarChar, true
 			}
 			return types.String, true

@@ -9,6 +9,7 @@ import (
 
 	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
 	"github.com/auxten/postgresql-parser/pkg/sql/types"
+	"github.com/auxten/postgresql-parser/pkg/util/json"
 	"github.com/auxten/postgresql-parser/pkg/util/timeutil/pgdate"
 	"github.com/cockroachdb/apd"
 )
@@ -78,6 +79,14 @@ func Compare(ctx *tree.EvalContext, a, b tree.Datum) int {
 		}
 	case *tree.DJSON:
 		if r, ok := b.(*tree.DJSON); ok {
+			// An empty array at the top is below everything, for historical reasons.
+			le, re := isEmptyArray(l.JSON), isEmptyArray(r.JSON)
+			if le != re {
+				if le {
+					return -1
+				}
+				return 1
+			}
 			if c, err := l.JSON.Compare(r.JSON); err == nil {
 				return c
 			}
@@ -138,17 +147,16 @@ func instant(ctx *tree.EvalContext, d tree.Datum, zoned bool) (time.Time, bool) 
 	case *tree.DTimestampTZ:
 		return v.Time, true
 	case *tree.DDate:
-		switch {
-		case v.IsFinite():
-			t, err := v.ToTime()
-			return local(t), err == nil
-		case v.PGEpochDays() > 0:
-			return pgdate.TimeInfinity, true
+		t, err := dateTime(v)
+		if err != nil {
+			return pgdate.TimeInfinity, true // Later than any timestamp.
 		}
-		return pgdate.TimeNegativeInfinity, true
+		return local(t), true
 	}
 	return time.Time{}, false
 }
+
+func isEmptyArray(j json.JSON) bool { return j.Type() == json.ArrayJSONType && j.Len() == 0 }
 
 func compareDatums(ctx *tree.EvalContext, l, r tree.Datums) int {
 	for i := range min(len(l), len(r)) {

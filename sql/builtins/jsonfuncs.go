@@ -40,8 +40,15 @@ func registerJSONOps() {
 		return jsonAsText(j, err)
 	})
 	setBin(tree.JSONFetchText, tJSON, tInt, func(_ *tree.EvalContext, l, r tree.Datum) (tree.Datum, error) {
-		j, err := l.(*tree.DJSON).JSON.FetchValIdx(int(num(r)))
+		j, err := jsonElement(l.(*tree.DJSON).JSON, num(r))
 		return jsonAsText(j, err)
+	})
+	setBin(tree.JSONFetchVal, tJSON, tInt, func(_ *tree.EvalContext, l, r tree.Datum) (tree.Datum, error) {
+		j, err := jsonElement(l.(*tree.DJSON).JSON, num(r))
+		if err != nil || j == nil {
+			return tree.DNull, err
+		}
+		return tree.NewDJSON(j), nil
 	})
 	setBin(tree.JSONFetchTextPath, tJSON, types.StringArray, func(_ *tree.EvalContext, l, r tree.Datum) (tree.Datum, error) {
 		path, ok := textPath(r)
@@ -51,6 +58,23 @@ func registerJSONOps() {
 		j, err := json.FetchPath(l.(*tree.DJSON).JSON, path)
 		return jsonAsText(j, err)
 	})
+}
+
+// jsonElement is -> with a number. A scalar counts as an array of itself.
+func jsonElement(j json.JSON, i int64) (json.JSON, error) {
+	switch j.Type() {
+	case json.ArrayJSONType:
+		if i != int64(int32(i)) {
+			return nil, nil
+		}
+		return j.FetchValIdx(int(i))
+	case json.ObjectJSONType:
+		return nil, nil
+	}
+	if i == 0 || i == -1 {
+		return j, nil
+	}
+	return nil, nil
 }
 
 func concatJSON(l, r json.JSON) (json.JSON, error) {
@@ -136,7 +160,7 @@ func toJSON(ctx *tree.EvalContext, d tree.Datum) (json.JSON, error) {
 	case *tree.DArray:
 		b := json.NewArrayBuilder(len(v.Array))
 		for _, e := range v.Array {
-			j, err := toJSON(ctx, e)
+			j, err := toJSON(ctx, asTyped(ctx, e, v.ParamTyp))
 			if err != nil {
 				return nil, err
 			}
@@ -145,8 +169,11 @@ func toJSON(ctx *tree.EvalContext, d tree.Datum) (json.JSON, error) {
 		return b.Build(), nil
 	case *tree.DTuple:
 		b := json.NewObjectBuilder(len(v.D))
-		labels := v.ResolvedType().TupleLabels()
+		labels, contents := v.ResolvedType().TupleLabels(), v.ResolvedType().TupleContents()
 		for i, e := range v.D {
+			if i < len(contents) {
+				e = asTyped(ctx, e, &contents[i])
+			}
 			j, err := toJSON(ctx, e)
 			if err != nil {
 				return nil, err
@@ -169,6 +196,18 @@ func toJSON(ctx *tree.EvalContext, d tree.Datum) (json.JSON, error) {
 		return json.FromString(s), nil
 	}
 	return json.FromString(anyText(ctx, d)), nil
+}
+
+// asTyped prepares a part of an array or a row for toJSON.
+func asTyped(ctx *tree.EvalContext, d tree.Datum, t *types.T) tree.Datum {
+	switch {
+	case d == tree.DNull:
+	case isReal(t):
+		return shortFloat(d)
+	case isPadded(t):
+		return tree.NewDString(FormatText(ctx, d, t))
+	}
+	return d
 }
 
 func jsonDatum(j json.JSON, err error) (tree.Datum, error) {

@@ -99,7 +99,7 @@ func defineMath(d definitions) {
 		case x < 0:
 			return -1
 		}
-		return x
+		return 0
 	}))
 	dd("sign", func(x *apd.Decimal) (*apd.Decimal, error) {
 		if x.Form == apd.NaN {

@@ -109,7 +109,7 @@ func (c *Cast) Eval(ctx *tree.EvalContext) (tree.Datum, error) {
 	if err != nil || d == tree.DNull {
 		return d, err
 	}
-	return CastDatum(ctx, d, c.Typ, c.Context)
+	return castFrom(ctx, d, c.Expr.ResolvedType(), c.Typ, c.Context)
 }
 
 func (g *intGuard) String() string          { return tree.AsString(g) }

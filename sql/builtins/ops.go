@@ -177,13 +177,7 @@ func registerOps() {
 			return scaleInterval(r.(*tree.DInterval).Duration, toF(l), 0, false), nil
 		})
 	}
-	// timestamp - timestamp counts whole days as days.
-	set(tree.Minus, types.Timestamp, types.Timestamp, func(_ *tree.EvalContext, l, r tree.Datum) (tree.Datum, error) {
-		return diffDays(l.(*tree.DTimestamp).UnixMicro() - r.(*tree.DTimestamp).UnixMicro()), nil
-	})
-	set(tree.Minus, types.TimestampTZ, types.TimestampTZ, func(_ *tree.EvalContext, l, r tree.Datum) (tree.Datum, error) {
-		return diffDays(l.(*tree.DTimestampTZ).UnixMicro() - r.(*tree.DTimestampTZ).UnixMicro()), nil
-	})
+	registerTimeOps(set)
 	registerCompare()
 	registerPatterns()
 	registerJSONOps()

@@ -16,6 +16,7 @@ import (
 	"github.com/cockroachdb/apd"
 
 	"github.com/holdfastdb/holdfast/internal/pgerr"
+	"github.com/holdfastdb/holdfast/sql/pgcodec"
 )
 
 func defineTime(d definitions) {
@@ -50,6 +51,9 @@ func defineTime(d definitions) {
 			if err != nil {
 				return nil, err
 			}
+			if isInfinite(tz.(*tree.DTimestampTZ).Time) {
+				return tz, nil
+			}
 			t, err := truncTime(field, tz.(*tree.DTimestampTZ).Time.In(ctx.GetLocation()), "timestamp with time zone")
 			return &tree.DTimestampTZ{Time: t}, err
 		})
@@ -58,6 +62,9 @@ func defineTime(d definitions) {
 		loc, err := zone(str(a[2]))
 		if err != nil {
 			return nil, err
+		}
+		if isInfinite(a[1].(*tree.DTimestampTZ).Time) {
+			return a[1], nil
 		}
 		t, err := truncTime(strings.ToLower(str(a[0])), a[1].(*tree.DTimestampTZ).Time.In(loc), "timestamp with time zone")
 		return &tree.DTimestampTZ{Time: t}, err
@@ -71,13 +78,18 @@ func defineTime(d definitions) {
 		return &tree.DTimestampTZ{Time: t}, err
 	})
 
-	age := func(a, b time.Time) *tree.DInterval { return &tree.DInterval{Duration: ageOf(a, b)} }
+	age := func(a, b time.Time) (tree.Datum, error) {
+		if isInfinite(a) || isInfinite(b) {
+			return nil, errTimestampRange()
+		}
+		return &tree.DInterval{Duration: ageOf(a, b)}, nil
+	}
 	d.scalar("age", ts(tTS, tTS), tIval, func(_ *tree.EvalContext, a tree.Datums) (tree.Datum, error) {
-		return age(a[0].(*tree.DTimestamp).Time.UTC(), a[1].(*tree.DTimestamp).Time.UTC()), nil
+		return age(a[0].(*tree.DTimestamp).Time.UTC(), a[1].(*tree.DTimestamp).Time.UTC())
 	})
 	d.scalar("age", ts(tTSTZ, tTSTZ), tIval, func(ctx *tree.EvalContext, a tree.Datums) (tree.Datum, error) {
 		loc := ctx.GetLocation()
-		return age(a[0].(*tree.DTimestampTZ).Time.In(loc), a[1].(*tree.DTimestampTZ).Time.In(loc)), nil
+		return age(a[0].(*tree.DTimestampTZ).Time.In(loc), a[1].(*tree.DTimestampTZ).Time.In(loc))
 	})
 	today := func(ctx *tree.EvalContext) time.Time {
 		n := ctx.GetRelativeParseTime()
@@ -85,10 +97,10 @@ func defineTime(d definitions) {
 	}
 	d.scalar("age", ts(tTS), tIval, func(ctx *tree.EvalContext, a tree.Datums) (tree.Datum, error) {
 		n := today(ctx)
-		return age(time.Date(n.Year(), n.Month(), n.Day(), 0, 0, 0, 0, time.UTC), a[0].(*tree.DTimestamp).Time.UTC()), nil
+		return age(time.Date(n.Year(), n.Month(), n.Day(), 0, 0, 0, 0, time.UTC), a[0].(*tree.DTimestamp).Time.UTC())
 	})
 	d.scalar("age", ts(tTSTZ), tIval, func(ctx *tree.EvalContext, a tree.Datums) (tree.Datum, error) {
-		return age(today(ctx), a[0].(*tree.DTimestampTZ).Time.In(ctx.GetLocation())), nil
+		return age(today(ctx), a[0].(*tree.DTimestampTZ).Time.In(ctx.GetLocation()))
 	})
 
 	// AT TIME ZONE gives the zone last, the function has it first.
@@ -108,7 +120,11 @@ func defineTime(d definitions) {
 			if err != nil {
 				return nil, err
 			}
-			return &tree.DTimestamp{Time: wallUTC(a[ts].(*tree.DTimestampTZ).Time.In(loc))}, nil
+			t := a[ts].(*tree.DTimestampTZ).Time
+			if !isInfinite(t) {
+				t = wallUTC(t.In(loc))
+			}
+			return &tree.DTimestamp{Time: t}, nil
 		}
 	}
 	toTTZ := func(ts, zn int) fn {
@@ -124,7 +140,19 @@ func defineTime(d definitions) {
 			return tree.NewDTimeTZ(timetz.MakeTimeTZ(timeofday.TimeOfDay(local), int32(-off))), nil
 		}
 	}
+	// A time without zone is the session's.
+	timeToTTZ := func(ts, zn int) fn {
+		to := toTTZ(ts, zn)
+		return func(ctx *tree.EvalContext, a tree.Datums) (tree.Datum, error) {
+			args := append(tree.Datums(nil), a...)
+			_, off := ctx.GetRelativeParseTime().In(ctx.GetLocation()).Zone()
+			args[ts] = tree.NewDTimeTZ(timetz.MakeTimeTZ(timeofday.TimeOfDay(*a[ts].(*tree.DTime)), int32(-off)))
+			return to(ctx, args)
+		}
+	}
 	for _, z := range ts(tText, tIval) {
+		d.scalar("timezone", ts(tTime, z), tTTZ, timeToTTZ(0, 1))
+		d.scalar("timezone", ts(z, tTime), tTTZ, timeToTTZ(1, 0))
 		d.scalar("timezone", ts(tTSTZ, z), tTS, toLocal(0, 1))
 		d.scalar("timezone", ts(tTS, z), tTSTZ, toZoned(0, 1))
 		d.scalar("timezone", ts(tTTZ, z), tTTZ, toTTZ(0, 1))
@@ -228,17 +256,8 @@ func precision(a tree.Datums) time.Duration {
 	return tree.TimeFamilyPrecisionToRoundDuration(int32(p))
 }
 
-func isInfinite(t time.Time) bool {
-	return t.Equal(pgdate.TimeInfinity) || t.Equal(pgdate.TimeNegativeInfinity)
-}
-
 // inZone reads the wall clock of t as local time of loc.
-func inZone(t time.Time, loc *time.Location) time.Time {
-	if isInfinite(t) {
-		return t
-	}
-	return time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), loc).UTC()
-}
+func inZone(t time.Time, loc *time.Location) time.Time { return pgcodec.InZone(t, loc) }
 
 // wallUTC keeps the wall clock of t and drops its zone.
 func wallUTC(t time.Time) time.Time {
@@ -583,7 +602,7 @@ func truncTime(field string, t time.Time, typ string) (time.Time, error) {
 	loc := t.Location()
 	y, m, d := t.Date()
 	date := func(y int, m time.Month, d int) (time.Time, error) {
-		return time.Date(y, m, d, 0, 0, 0, 0, loc).UTC(), nil
+		return inZone(time.Date(y, m, d, 0, 0, 0, 0, time.UTC), loc), nil
 	}
 	floorTo := func(y, n int) int { // first year of a decade, or 1 of a century
 		if n == 10 {

@@ -101,6 +101,11 @@ func (c *checker) call(e *tree.FuncExpr, desired *types.T) (tree.TypedExpr, erro
 			}
 		}
 	}
+	for i := range typed {
+		if i < len(params) && params[i].Family() == types.AnyFamily {
+			typed[i] = rendered(def.Name, typed[i])
+		}
+	}
 	typ := ov.ReturnType(typed)
 	if typ == tree.UnknownReturnType {
 		return nil, pgerr.New("42P18", "could not determine polymorphic type because input has type unknown")
@@ -132,6 +137,9 @@ func (c *checker) call(e *tree.FuncExpr, desired *types.T) (tree.TypedExpr, erro
 	}
 	if len(e.OrderBy) > 0 && def.Class != tree.AggregateClass {
 		return nil, pgerr.Newf(pgerr.WrongObjectType, "ORDER BY specified, but %s is not an aggregate function", def.Name)
+	}
+	if def.Name == "abs" && typ.Family() == types.IntFamily && intWidth(typ) < 64 {
+		return &intGuard{expr: out, typ: typ}, nil
 	}
 	return out, nil
 }

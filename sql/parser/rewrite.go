@@ -126,7 +126,8 @@ func (w *rewrites) run() {
 			bail(lexicalError(w.f.src, t))
 		case tokString:
 			if c := w.f.src[t.pos]; c == 'N' || c == 'n' {
-				w.put(1, w.f.src[t.pos+1:t.end])
+				// N'…' is character(n): blanks at the end mean nothing.
+				w.put(1, strings.TrimRight(w.f.src[t.pos+1:t.end-1], " ")+"'")
 				continue
 			}
 		case tokOp:

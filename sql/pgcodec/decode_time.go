@@ -81,13 +81,13 @@ func daysIn(y, m int) int {
 
 // parseISOTimestamp reads the form that PostgreSQL writes, without zone:
 // YYYY-MM-DD[ HH:MM:SS[.ffffff]]. Everything else goes to the full parser.
-func parseISOTimestamp(b []byte, loc *time.Location) (time.Time, bool) {
+func parseISOTimestamp(b []byte) (time.Time, bool) {
 	y, mo, d, ok := parseISODate(b)
 	if !ok {
 		return time.Time{}, false
 	}
 	if len(b) == 10 {
-		return time.Date(y, time.Month(mo), d, 0, 0, 0, 0, loc), true
+		return time.Date(y, time.Month(mo), d, 0, 0, 0, 0, time.UTC), true
 	}
 	if len(b) < 19 || (b[10] != ' ' && b[10] != 'T') || b[13] != ':' || b[16] != ':' {
 		return time.Time{}, false
@@ -113,7 +113,7 @@ func parseISOTimestamp(b []byte, loc *time.Location) (time.Time, bool) {
 		}
 		nanos = n
 	}
-	return time.Date(y, time.Month(mo), d, h, mi, s, nanos, loc), true
+	return time.Date(y, time.Month(mo), d, h, mi, s, nanos, time.UTC), true
 }
 
 func decodeDate(data []byte, s *Settings) (tree.Datum, error) {
@@ -149,7 +149,7 @@ func decodeTimeTZ(t string, s *Settings) (tree.Datum, error) {
 }
 
 func decodeTimestamp(data []byte, s *Settings) (tree.Datum, error) {
-	if t, ok := parseISOTimestamp(data, time.UTC); ok {
+	if t, ok := parseISOTimestamp(data); ok {
 		return &tree.DTimestamp{Time: t}, nil
 	}
 	t, err := pgdate.ParseTimestamp(s.now(), s.parseMode(), string(data))
@@ -164,8 +164,8 @@ func decodeTimestamp(data []byte, s *Settings) (tree.Datum, error) {
 }
 
 func decodeTimestampTZ(data []byte, s *Settings) (tree.Datum, error) {
-	if t, ok := parseISOTimestamp(data, s.location()); ok {
-		return &tree.DTimestampTZ{Time: t.UTC()}, nil
+	if t, ok := parseISOTimestamp(data); ok {
+		return &tree.DTimestampTZ{Time: InZone(t, s.location())}, nil
 	}
 	t, err := pgdate.ParseTimestamp(s.now(), s.parseMode(), string(data))
 	if err != nil {
