@@ -3,11 +3,15 @@ package kv
 import (
 	"github.com/holdfastdb/holdfast/internal/keys"
 	"github.com/holdfastdb/holdfast/kv/kvpb"
+	"github.com/holdfastdb/holdfast/kv/storage"
 )
 
 // KeyValue is a key with its value, nil if the key does not exist, and the
 // timestamp of that value. The memory is the receiver's.
 type KeyValue = kvpb.KeyValue
+
+// Pair is a key and the value to be written there.
+type Pair = storage.Pair
 
 // GetOptions says how a Get treats locks.
 type GetOptions struct {

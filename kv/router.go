@@ -268,8 +268,16 @@ func (r *Router) eachPiece(ctx context.Context, req kvpb.Request, fn func(*kvpb.
 		if d.EndKey.Less(piece.EndKey) {
 			piece.EndKey = d.EndKey
 		}
-		if more, err := fn(d, piece); err != nil || !more {
-			return err
+		more := true
+		if args, ok := req.Args.(*kvpb.PutSortedArgs); ok {
+			args = args.Within(piece.Span())
+			piece.Args = args
+			more = len(args.Pairs) > 0
+		}
+		if more {
+			if more, err = fn(d, piece); err != nil || !more {
+				return err
+			}
 		}
 		if reverse {
 			rest.EndKey = piece.Key

@@ -283,6 +283,21 @@ func (t *Txn) DelRange(ctx context.Context, start, end keys.Key) (int64, error) 
 	return resp.Count, nil
 }
 
+// PutSorted writes many pairs whose keys ascend, cheaper than a Batch. With
+// mustBeNew a key that exists makes it fail with a *kvpb.ConditionFailedError.
+// For savepoints and reads all of it is one write. Pairs must not change until it
+// returns.
+func (t *Txn) PutSorted(ctx context.Context, pairs []Pair, mustBeNew bool) error {
+	if len(pairs) == 0 {
+		return nil
+	}
+	_, err := t.runOne(ctx, kvpb.Header{}, kvpb.Request{
+		Op: kvpb.OpPutSorted, Key: pairs[0].Key, EndKey: pairs[len(pairs)-1].Key.Next(),
+		Args: &kvpb.PutSortedArgs{Pairs: pairs, MustBeNew: mustBeNew},
+	})
+	return err
+}
+
 // NewBatch returns an empty batch.
 func (t *Txn) NewBatch() *Batch { return &Batch{} }
 

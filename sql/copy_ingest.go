@@ -12,44 +12,23 @@ import (
 	"github.com/holdfastdb/holdfast/kv"
 	"github.com/holdfastdb/holdfast/kv/storage"
 	"github.com/holdfastdb/holdfast/sql/catalog"
-	"github.com/holdfastdb/holdfast/sql/rowenc"
 )
 
-const (
-	// ingestChunkBytes is how much of an index gathers before it becomes an
-	// sstable. Two chunks exist at a time: one fills while the other is ingested.
-	ingestChunkBytes = 16 << 20
-	// ingestMinBytes is the least amount that is worth an sstable.
-	ingestMinBytes = 1 << 20
-)
-
-// ingester takes the rows of a COPY into indexes that the same transaction has
-// made, by CREATE TABLE or TRUNCATE, and ingests them as sstables outside of it.
+// ingester takes the rows of a bulk load into indexes that the same transaction
+// has made, by CREATE TABLE or TRUNCATE, and ingests them as sstables outside of
+// it.
 //
 // Nobody else knows these indexes, so nothing has to be undone for others if the
 // transaction fails; its end clears the spans then. Ingested keys bear the time of
 // their ingestion, so the transaction must read and commit later: finish moves it
-// forward. Only what the indexes held before the COPY could be in its way: a span
+// forward. Only what the indexes held before the load could be in its way: a span
 // that is not empty is refused by the first ingestion, and the rows go the usual
 // way.
 type ingester struct {
-	w      *rowWriter
-	chunks map[uint32]*ingestChunk // by index id
-	begun  map[uint32]bool         // indexes of which something has been ingested
-
-	newTable bool // the whole table is this transaction's
-
-	// One chunk at a time is ingested beside the work on the next one.
-	running chan error // nil: none
-	any     bool       // something has been ingested
-}
-
-// ingestChunk are pairs of one index.
-type ingestChunk struct {
-	index  *catalog.Index
-	pairs  []rowenc.KV
-	bytes  int
-	sorted bool
+	w        *rowWriter
+	clears   bool            // a rollback will clear what is ingested
+	newTable bool            // the whole table is this transaction's
+	begun    map[uint32]bool // indexes of which something has been ingested
 }
 
 // errCannotIngest says that the rows must go the usual way.
@@ -69,83 +48,25 @@ func (p *planner) newIngester(w *rowWriter) *ingester {
 			return nil
 		}
 	}
-	return &ingester{w: w, newTable: isNew, chunks: map[uint32]*ingestChunk{}, begun: map[uint32]bool{}}
+	return &ingester{w: w, newTable: isNew, begun: map[uint32]bool{}}
 }
 
-// add takes pairs of one index.
-func (in *ingester) add(x *catalog.Index, pairs []rowenc.KV) {
-	c := in.chunks[x.ID]
-	if c == nil {
-		c = &ingestChunk{index: x, sorted: true}
-		in.chunks[x.ID] = c
+// first ingests the first chunk of an index, which finds out whether that is
+// possible.
+func (in *ingester) first(ctx context.Context, c *bulkChunk) error {
+	if !in.clears {
+		in.clears = true
+		in.clearOnRollback()
 	}
-	for _, p := range pairs {
-		if n := len(c.pairs); n > 0 && c.sorted && bytes.Compare(c.pairs[n-1].Key, p.Key) >= 0 {
-			c.sorted = false
-		}
-		c.pairs = append(c.pairs, p)
-		c.bytes += len(p.Key) + len(p.Value)
-	}
-}
-
-// maybeFlush ingests chunks that are full. errCannotIngest comes back with all
-// pairs still in chunks.
-func (in *ingester) maybeFlush(ctx context.Context) error {
-	for _, c := range in.chunks {
-		if c.bytes >= ingestChunkBytes {
-			if err := in.flush(ctx, c); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// wait waits for the chunk that is being ingested.
-func (in *ingester) wait() error {
-	if in.running == nil {
-		return nil
-	}
-	err := <-in.running
-	in.running = nil
-	return err
-}
-
-// flush sorts a chunk and ingests it. The first one of an index finds out whether
-// that is possible; later ones are ingested while rows go on being read.
-func (in *ingester) flush(ctx context.Context, c *ingestChunk) error {
-	if err := in.wait(); err != nil {
+	if err := in.ingest(ctx, c, true); err != nil {
 		return err
 	}
-	if !in.begun[c.index.ID] {
-		if err := in.ingest(ctx, c, true); err != nil {
-			return err
-		}
-		in.begun[c.index.ID] = true
-		if !in.any {
-			in.any = true
-			in.clearOnRollback()
-		}
-		delete(in.chunks, c.index.ID)
-		return nil
-	}
-	in.chunks[c.index.ID] = &ingestChunk{index: c.index, sorted: true, pairs: make([]rowenc.KV, 0, len(c.pairs))}
-	running := make(chan error, 1)
-	in.running = running
-	go func() { running <- in.ingest(ctx, c, false) }() // wait receives it.
+	in.begun[c.index.ID] = true
 	return nil
 }
 
 // ingest makes an sstable of a chunk and gives it to the ranges that it spans.
-func (in *ingester) ingest(ctx context.Context, c *ingestChunk, first bool) error {
-	if !c.sorted {
-		slices.SortFunc(c.pairs, func(a, b rowenc.KV) int { return bytes.Compare(a.Key, b.Key) })
-		for i := 1; i < len(c.pairs); i++ {
-			if bytes.Equal(c.pairs[i-1].Key, c.pairs[i].Key) {
-				return in.w.p.uniqueViolation(ctx, in.w.desc, c.pairs[i].Key, c.pairs[i-1].Value)
-			}
-		}
-	}
+func (in *ingester) ingest(ctx context.Context, c *bulkChunk, first bool) error {
 	db := in.w.p.srv.db
 	spans, err := db.SplitSpan(ctx, c.index.Span())
 	if err != nil {
@@ -155,7 +76,7 @@ func (in *ingester) ingest(ctx context.Context, c *ingestChunk, first bool) erro
 	for _, span := range spans {
 		n := len(pairs)
 		if span.EndKey != nil {
-			n, _ = slices.BinarySearchFunc(pairs, span.EndKey, func(p rowenc.KV, k keys.Key) int { return bytes.Compare(p.Key, k) })
+			n, _ = slices.BinarySearchFunc(pairs, span.EndKey, func(p kv.Pair, k keys.Key) int { return bytes.Compare(p.Key, k) })
 		}
 		if n == 0 {
 			continue
@@ -187,7 +108,7 @@ func (in *ingester) ingest(ctx context.Context, c *ingestChunk, first bool) erro
 }
 
 // buildSST writes sorted pairs as an sstable that awaits its timestamp.
-func buildSST(pairs []rowenc.KV) ([]byte, error) {
+func buildSST(pairs []kv.Pair) ([]byte, error) {
 	var buf storage.SSTBuffer
 	w := storage.NewSSTWriter(&buf, storage.CompressFast)
 	for _, p := range pairs {
@@ -226,30 +147,5 @@ func (in *ingester) clearOnRollback() {
 	})
 }
 
-// finish ingests what is left and moves the transaction to where it sees it. Of a
-// COPY that was too small nothing has been ingested: errCannotIngest.
-func (in *ingester) finish(ctx context.Context) error {
-	if !in.any {
-		total := 0
-		for _, c := range in.chunks {
-			total += c.bytes
-		}
-		if total < ingestMinBytes {
-			return errCannotIngest
-		}
-	}
-	for _, c := range in.chunks {
-		if len(c.pairs) > 0 {
-			if err := in.flush(ctx, c); err != nil {
-				return err
-			}
-		}
-	}
-	if err := in.wait(); err != nil {
-		return err
-	}
-	return in.w.p.txn.RefreshToNow(ctx)
-}
-
-// close waits for the goroutine of an ingester that is given up.
-func (in *ingester) close() { _ = in.wait() }
+// finish moves the transaction to where it sees what was ingested.
+func (in *ingester) finish(ctx context.Context) error { return in.w.p.txn.RefreshToNow(ctx) }

@@ -38,8 +38,8 @@ type rowWriter struct {
 
 	batch *kv.Batch
 	bytes int
-	// ingest, if set, takes new rows instead of batch.
-	ingest *ingester
+	// bulk, if set, takes new rows instead of batch.
+	bulk  *bulkLoader
 	exprs  *indexExprs // nil: no partial indexes and none on expressions
 	kvs    []rowenc.KV
 	old    []rowenc.KV
@@ -138,39 +138,13 @@ func (w *rowWriter) insert(ctx context.Context, row tree.Datums) error {
 
 // add puts the new pairs of a row into an index.
 func (w *rowWriter) add(x *catalog.Index, pairs []rowenc.KV) {
-	if w.ingest != nil {
-		w.ingest.add(x, pairs)
+	if w.bulk != nil {
+		w.bulk.add(x, pairs)
 		return
 	}
 	for i, p := range pairs {
 		w.put(p, x.Unique && i == 0)
 	}
-}
-
-// stopIngesting puts the pairs that could not be ingested into batches.
-func (w *rowWriter) stopIngesting(ctx context.Context) error {
-	in := w.ingest
-	chunks := in.chunks
-	w.ingest = nil
-	if in.any {
-		// Some index was ingested before another could not be: the transaction must
-		// commit above what is there already, or a backup could end in between.
-		if err := in.wait(); err != nil {
-			return err
-		}
-		if err := w.p.txn.RefreshToNow(ctx); err != nil {
-			return err
-		}
-	}
-	for _, c := range chunks {
-		for _, p := range c.pairs {
-			w.put(p, c.index.Unique)
-			if err := w.maybeFlush(ctx); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 // put adds a pair to the batch; with check the key must be free.
@@ -349,12 +323,8 @@ func (w *rowWriter) delete(ctx context.Context, old tree.Datums) error {
 }
 
 func (w *rowWriter) maybeFlush(ctx context.Context) error {
-	if w.ingest != nil {
-		err := w.ingest.maybeFlush(ctx)
-		if err == errCannotIngest {
-			return w.stopIngesting(ctx)
-		}
-		return err
+	if w.bulk != nil {
+		return w.bulk.maybeFlush(ctx)
 	}
 	if w.batch.Len() < maxBatchOps && w.bytes < maxBatchBytes {
 		return nil
@@ -382,12 +352,8 @@ func (w *rowWriter) reset() {
 // finish sends what is left, with the commit if this is all that the transaction
 // does, and checks what can only be checked at the end.
 func (w *rowWriter) finish(ctx context.Context, last bool) error {
-	if w.ingest != nil {
-		if err := w.ingest.finish(ctx); err == errCannotIngest {
-			if err := w.stopIngesting(ctx); err != nil {
-				return err
-			}
-		} else if err != nil {
+	if w.bulk != nil {
+		if err := w.bulk.finish(ctx); err != nil {
 			return err
 		}
 	}
@@ -556,8 +522,8 @@ func (c *compiler) compileMutation(n *mutationNode) (exec.Operator, *layout, err
 func (o *mutationOpr) Types() []*types.T { return o.typs }
 
 func (o *mutationOpr) Close() {
-	if o.w != nil && o.w.ingest != nil {
-		o.w.ingest.close()
+	if o.w != nil && o.w.bulk != nil {
+		o.w.bulk.close()
 	}
 	if o.in != nil {
 		o.in.Close()
@@ -574,7 +540,7 @@ func (o *mutationOpr) Open(ctx context.Context) error {
 		return err
 	}
 	if o.node.bulk {
-		o.w.ingest = o.p.newIngester(o.w)
+		o.w.bulk = o.p.newBulkLoader(o.w)
 	}
 	n := len(o.w.cols)
 	o.oldRow, o.newRow = make(tree.Datums, n), make(tree.Datums, n)

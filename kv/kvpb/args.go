@@ -1,6 +1,8 @@
 package kvpb
 
 import (
+	"slices"
+
 	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/keys"
 	"github.com/holdfastdb/holdfast/kv/storage"
@@ -90,6 +92,23 @@ type RefreshArgs struct {
 	From hlc.Timestamp
 }
 
+// PutSortedArgs writes many pairs of one index in a transaction, as one write of
+// it. The request's span goes from the first key to directly behind the last.
+type PutSortedArgs struct {
+	Pairs []storage.Pair // keys ascend
+	// MustBeNew fails with a ConditionFailedError if a key exists.
+	MustBeNew bool
+}
+
+// Within returns the part of a whose keys are in span.
+func (a *PutSortedArgs) Within(span keys.Span) *PutSortedArgs {
+	at := func(key keys.Key) int {
+		i, _ := slices.BinarySearchFunc(a.Pairs, key, func(p storage.Pair, k keys.Key) int { return p.Key.Compare(k) })
+		return i
+	}
+	return &PutSortedArgs{Pairs: a.Pairs[at(span.Key):at(span.EndKey)], MustBeNew: a.MustBeNew}
+}
+
 // ExportArgs reads one page of a span's history as an sstable.
 type ExportArgs struct {
 	StartTime    hlc.Timestamp // exclusive
@@ -157,6 +176,7 @@ func (*RefreshArgs) args()         {}
 func (*ExportArgs) args()          {}
 func (*AddSSTableArgs) args()      {}
 func (*GCArgs) args()              {}
+func (*PutSortedArgs) args()       {}
 
 func (*PushTxnReply) reply()    {}
 func (*HeartbeatReply) reply()  {}

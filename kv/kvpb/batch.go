@@ -32,6 +32,7 @@ const (
 	OpDelete
 	OpDeleteRange
 	OpInc
+	OpPutSorted
 
 	OpEndTxn
 	OpHeartbeatTxn
@@ -51,7 +52,7 @@ const (
 )
 
 var opNames = [...]string{
-	"Invalid", "Get", "Scan", "ReverseScan", "Put", "CPut", "Delete", "DeleteRange", "Inc",
+	"Invalid", "Get", "Scan", "ReverseScan", "Put", "CPut", "Delete", "DeleteRange", "Inc", "PutSorted",
 	"EndTxn", "HeartbeatTxn", "PushTxn", "ResolveIntent", "ResolveIntentRange", "RemoveTxnRecord", "Refresh", "RefreshRange",
 	"Export", "AddSSTable", "DeleteRangeTombstone", "ClearRange", "GC", "RangeInfo", "AdminSplit",
 }
@@ -83,6 +84,7 @@ var flagsOf = [...]opFlags{
 	OpDelete:               flagWrite | flagTxnWrite,
 	OpDeleteRange:          flagRead | flagWrite | flagTxnWrite | flagRange | flagTimeCache,
 	OpInc:                  flagRead | flagWrite | flagTxnWrite,
+	OpPutSorted:            flagWrite | flagTxnWrite | flagRange | flagTimeCache,
 	OpEndTxn:               flagWrite,
 	OpHeartbeatTxn:         flagWrite,
 	OpPushTxn:              flagWrite,

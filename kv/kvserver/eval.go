@@ -260,7 +260,11 @@ func (e *evaluation) run(ctx context.Context) (*kvpb.BatchResponse, error) {
 func (e *evaluation) moveAboveReads() {
 	writes := false
 	for i := range e.ba.Requests {
-		if q := &e.ba.Requests[i]; q.Op.IsTxnWrite() {
+		q := &e.ba.Requests[i]
+		if args, ok := q.Args.(*kvpb.PutSortedArgs); ok {
+			writes = true
+			e.writeTS = e.r.store.tsCache.forwardPairs(args.Pairs, e.writeTS, e.w.txn.ID)
+		} else if q.Op.IsTxnWrite() {
 			writes = true
 			e.writeTS = e.r.store.tsCache.forward(q.Span(), e.writeTS, e.w.txn.ID)
 		}
@@ -377,6 +381,8 @@ func (e *evaluation) request(ctx context.Context, q *kvpb.Request, rs *kvpb.Resp
 		return e.deleteRange(ctx, q, rs)
 	case kvpb.OpInc:
 		return e.increment(ctx, q, rs)
+	case kvpb.OpPutSorted:
+		return e.putSorted(ctx, q)
 	case kvpb.OpEndTxn:
 		return e.endTxn(ctx, q)
 	case kvpb.OpHeartbeatTxn:

@@ -2,6 +2,8 @@ package kvserver
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/holdfastdb/holdfast/internal/keys"
 	"github.com/holdfastdb/holdfast/kv/kvpb"
@@ -95,4 +97,50 @@ func findFreshWrites(ctx context.Context, eng storage.Reader, reqs []kvpb.Reques
 // isSimpleInsert says whether q would succeed on an empty span.
 func isSimpleInsert(q *kvpb.Request) bool {
 	return (q.Op == kvpb.OpPut || q.Op == kvpb.OpCPut && len(q.Expected) == 0) && len(q.Value) > 0
+}
+
+// ingestPairsBytes is from how much on sorted pairs come as files.
+const ingestPairsBytes = 512 << 10
+
+// putSorted writes many pairs of a transaction: as two ingested files if there
+// are many and nothing stands against it, else one by one.
+func (e *evaluation) putSorted(ctx context.Context, q *kvpb.Request) error {
+	args, ok := q.Args.(*kvpb.PutSortedArgs)
+	if !ok || e.txn == nil || len(e.ba.Requests) != 1 {
+		return errors.New("sorted pairs are written alone, in a transaction, with arguments")
+	}
+	size := 0
+	for i := range args.Pairs {
+		key := args.Pairs[i].Key
+		if !q.Span().Contains(key) {
+			return fmt.Errorf("key %s is outside of the request's span %s", key, q.Span())
+		}
+		if c, ok := e.r.store.locks.conflict(e.w.txn.ID, e.w.list, key); ok {
+			return &memoryLockError{c}
+		}
+		size += len(key) + len(args.Pairs[i].Value)
+	}
+	if size >= ingestPairsBytes {
+		files, err := storage.MVCCPutSorted(ctx, e.batch, args.Pairs, args.MustBeNew, e.txn)
+		if err != nil {
+			return err
+		}
+		if files != nil {
+			e.proposal.batch, e.proposal.intents, e.proposal.stats = nil, files, files.Stats
+			return nil
+		}
+	}
+	for i := range args.Pairs {
+		p := &args.Pairs[i]
+		var err error
+		if args.MustBeNew {
+			err = storage.MVCCConditionalPut(ctx, e.batch, p.Key, e.writeTS, p.Value, nil, false, e.writeOptions())
+		} else {
+			err = storage.MVCCPut(ctx, e.batch, p.Key, e.writeTS, p.Value, e.writeOptions())
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

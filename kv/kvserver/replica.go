@@ -331,6 +331,8 @@ type proposal struct {
 	stats  storage.Stats  // the change
 	gc     *gcState       // the new thresholds, if they change
 	ingest *ingestion     // an sstable that becomes part of the store
+	// intents of many keys that become part of the store instead of batch
+	intents *storage.IntentFiles
 }
 
 // propose makes a proposal take effect and returns when it is applied. This is
@@ -346,6 +348,12 @@ func (r *Replica) propose(ctx context.Context, p *proposal) error {
 			return diskFull(err)
 		}
 		r.addStats(res.Stats)
+	}
+	if p.intents != nil {
+		if err := r.store.eng.IngestIntents(ctx, p.intents); err != nil {
+			return diskFull(err)
+		}
+		r.addStats(p.stats)
 	}
 	if p.batch == nil || p.batch.Empty() {
 		return nil

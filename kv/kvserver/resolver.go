@@ -32,7 +32,7 @@ const (
 	maxResolveWorkers = 2
 	maxResolveQueue   = 10_000
 	// asyncResolveKeys is how many intents one batch of the resolver handles.
-	asyncResolveKeys = 5_000
+	asyncResolveKeys = 50_000
 )
 
 func newResolver(ctx context.Context, s *Store) *resolver {

@@ -11,6 +11,7 @@ import (
 	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/keys"
 	"github.com/holdfastdb/holdfast/kv/kvpb"
+	"github.com/holdfastdb/holdfast/kv/storage"
 )
 
 // tsCache remembers up to which timestamp keys were read, so that no later write
@@ -143,45 +144,67 @@ func (c *tsCache) add(span keys.Span, ts hlc.Timestamp, txn kvpb.TxnID) {
 // forward raises ts above every read of span by another transaction than txn
 // and returns it.
 func (c *tsCache) forward(span keys.Span, ts hlc.Timestamp, txn kvpb.TxnID) hlc.Timestamp {
-	above := func(e tsEntry) {
-		if ts.LessEq(e.ts) && (txn.IsEmpty() || e.txn != txn) {
-			ts = e.ts.Next()
-		}
-	}
 	if len(span.EndKey) == 0 {
-		hash := maphash.Bytes(c.seed, span.Key)
-		i := hash % uint64(len(c.slots))
+		ts = c.aboveReadsOf(span.Key, ts, txn)
+		return c.aboveSpanReads(span.Key, nil, ts, txn)
+	}
+	// Any slot may hold a key of the span. Wide writes are rare.
+	for i := range c.slots {
 		l := &c.locks[i%tsStripes]
 		l.Lock()
-		if c.slots[i].hash == hash {
-			above(c.slots[i].last)
-		}
-		above(c.slots[i].others)
+		ts = c.slots[i].last.above(ts, txn)
+		ts = c.slots[i].others.above(ts, txn)
 		l.Unlock()
-	} else {
-		// Any slot may hold a key of the span. Wide writes are rare.
-		for i := range c.slots {
-			l := &c.locks[i%tsStripes]
-			l.Lock()
-			above(c.slots[i].last)
-			above(c.slots[i].others)
-			l.Unlock()
-		}
 	}
+	return c.aboveSpanReads(span.Key, span.EndKey, ts, txn)
+}
+
+// forwardPairs is forward for writes of ascending keys: reads between them do not
+// count, except reads of spans.
+func (c *tsCache) forwardPairs(pairs []storage.Pair, ts hlc.Timestamp, txn kvpb.TxnID) hlc.Timestamp {
+	for i := range pairs {
+		ts = c.aboveReadsOf(pairs[i].Key, ts, txn)
+	}
+	return c.aboveSpanReads(pairs[0].Key, pairs[len(pairs)-1].Key.Next(), ts, txn)
+}
+
+// above raises ts above e, unless txn itself read there.
+func (e tsEntry) above(ts hlc.Timestamp, txn kvpb.TxnID) hlc.Timestamp {
+	if ts.LessEq(e.ts) && (txn.IsEmpty() || e.txn != txn) {
+		return e.ts.Next()
+	}
+	return ts
+}
+
+// aboveReadsOf raises ts above the reads of the single key.
+func (c *tsCache) aboveReadsOf(key keys.Key, ts hlc.Timestamp, txn kvpb.TxnID) hlc.Timestamp {
+	hash := maphash.Bytes(c.seed, key)
+	i := hash % uint64(len(c.slots))
+	l := &c.locks[i%tsStripes]
+	l.Lock()
+	defer l.Unlock()
+	if c.slots[i].hash == hash {
+		ts = c.slots[i].last.above(ts, txn)
+	}
+	return c.slots[i].others.above(ts, txn)
+}
+
+// aboveSpanReads raises ts above the reads of spans that overlap [start, end), or
+// hold start if end is nil.
+func (c *tsCache) aboveSpanReads(start, end keys.Key, ts hlc.Timestamp, txn kvpb.TxnID) hlc.Timestamp {
 	c.spans.RLock()
 	defer c.spans.RUnlock()
-	above(tsEntry{ts: c.spans.floor})
+	ts = tsEntry{ts: c.spans.floor}.above(ts, txn)
 	for _, g := range [...]*tsRegions{c.spans.cur, c.spans.old} {
 		// A generation whose reads are all below ts cannot matter.
 		if g == nil || g.max.Less(ts) {
 			continue
 		}
-		end := span.EndKey
-		if len(end) == 0 {
-			end = span.Key.Next()
+		if end == nil {
+			end = start.Next()
 		}
-		g.tree.Enumerate(span.Key, end, func(_, _ keys.Key, e tsEntry) bool {
-			above(e)
+		g.tree.Enumerate(start, end, func(_, _ keys.Key, e tsEntry) bool {
+			ts = e.above(ts, txn)
 			return true
 		})
 	}

@@ -33,7 +33,10 @@ func TestCrashKeepsWhatWasAcknowledged(t *testing.T) {
 	counter := func(i int) keys.Key { return keys.Key(fmt.Sprintf("\x90counter%d", i)) }
 	ingestPrefix := func(n int64) keys.Key { return keys.Key(fmt.Sprintf("\xa0%06d", n)) }
 
-	check := func(clone *vfs.MemFS, synced int64, ingested []int64) {
+	intentPrefix := func(n int64) keys.Key { return keys.Key(fmt.Sprintf("\xb0%06d", n)) }
+	loader := TxnID{9}
+
+	check := func(clone *vfs.MemFS, synced int64, ingested, loaded []int64) {
 		c := cfg
 		c.FS = clone
 		e, err := Open(c)
@@ -71,15 +74,28 @@ func TestCrashKeepsWhatWasAcknowledged(t *testing.T) {
 				t.Fatalf("seed %d: ingested file %d has %d keys of 20 (%v)", seed, g, len(scan.KVs), err)
 			}
 		}
+		for _, g := range loaded {
+			p := intentPrefix(g)
+			locks, _, err := ScanLocks(ctx, e, p, p.PrefixEnd(), 0)
+			if err != nil || len(locks) != 20 || locks[7].Txn.ID != loader {
+				t.Fatalf("seed %d: %d locks of 20 in load %d (%v)", seed, len(locks), g, err)
+			}
+			if n, err := ComputeStats(ctx, e, p, p.PrefixEnd()); err != nil || n.KeyCount != 20 || n.IntentCount != 20 {
+				t.Fatalf("seed %d: load %d left %+v (%v)", seed, g, n, err)
+			}
+			if _, err := MVCCGet(ctx, e, locks[0].Key, hlc.MaxTimestamp, GetOptions{}); class(err) != "locked" {
+				t.Fatalf("seed %d: the filter forgot the locks of load %d: %v", seed, g, err)
+			}
+		}
 	}
 
 	var now, synced int64
-	var ingested []int64
+	var ingested, loaded []int64
 	for step := range 400 {
 		switch n := rng.IntN(20); {
 		case n == 0:
 			clone := fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng})
-			check(clone, synced, ingested)
+			check(clone, synced, ingested, loaded)
 		case n == 1:
 			g := int64(step)
 			var sst SSTBuffer
@@ -96,6 +112,20 @@ func TestCrashKeepsWhatWasAcknowledged(t *testing.T) {
 				t.Fatal(err)
 			}
 			ingested = append(ingested, g)
+		case n == 2:
+			g := int64(step)
+			var pairs []Pair
+			for i := range 20 {
+				pairs = append(pairs, Pair{Key: append(intentPrefix(g), byte(i)), Value: val("x")})
+			}
+			files, err := MVCCPutSorted(ctx, e, pairs, true, &Txn{TxnMeta: TxnMeta{ID: loader, WriteTimestamp: ts(9)}, ReadTimestamp: ts(9)})
+			if err != nil || files == nil {
+				t.Fatalf("preparing intents: %v", err)
+			}
+			if err := e.IngestIntents(ctx, files); err != nil {
+				t.Fatal(err)
+			}
+			loaded = append(loaded, g)
 		default:
 			now++
 			b := e.NewBatch()
@@ -116,7 +146,7 @@ func TestCrashKeepsWhatWasAcknowledged(t *testing.T) {
 			}
 		}
 	}
-	check(fs.CrashClone(vfs.CrashCloneCfg{}), synced, ingested)
+	check(fs.CrashClone(vfs.CrashCloneCfg{}), synced, ingested, loaded)
 }
 
 // TestCrashWhileIngesting clones the file system while files are being ingested.

@@ -41,6 +41,7 @@ type Config struct {
 type TestingConfig struct {
 	BlockSize              int
 	TargetFileBytes        int64
+	MinLockRun             int
 	DisableAutoCompactions bool
 }
 

@@ -28,8 +28,12 @@ func MVCCResolveIntent(ctx context.Context, rw ReadWriter, update LockUpdate, st
 	return true, resolveLock(rw.raw(), v, it, key, &lock, &update, stats)
 }
 
+// maxResolveBytes bounds the batch of one MVCCResolveIntentRange with a limit.
+const maxResolveBytes = 4 << 20
+
 // MVCCResolveIntentRange does the same for all locks of the transaction in the
-// span, at most maxKeys (0: no limit), and returns what remains.
+// span, at most maxKeys (0: no limit) and about as many as fit into
+// maxResolveBytes, and returns what remains.
 func MVCCResolveIntentRange(ctx context.Context, rw ReadWriter, update LockUpdate, maxKeys int64, stats *Stats) (numKeys int64, resume *keys.Span, err error) {
 	v := rw.pin()
 	it, err := v.pointIter()
@@ -40,6 +44,8 @@ func MVCCResolveIntentRange(ctx context.Context, rw ReadWriter, update LockUpdat
 	if err := c.init(v, update.Span.Key, update.Span.End(), false, nil); err != nil {
 		return 0, nil, err
 	}
+	b := rw.raw()
+	var run lockRun
 	for ; c.valid; err = c.advance() {
 		if err != nil {
 			return numKeys, nil, err
@@ -48,21 +54,101 @@ func MVCCResolveIntentRange(ctx context.Context, rw ReadWriter, update LockUpdat
 			return numKeys, nil, err
 		}
 		if c.id != update.Txn.ID {
+			if err := run.clear(b, update.Txn.ID); err != nil {
+				return numKeys, nil, err
+			}
 			continue
 		}
-		if maxKeys > 0 && numKeys >= maxKeys {
-			return numKeys, &keys.Span{Key: c.key.Clone(), EndKey: update.Span.End().Clone()}, nil
+		if maxKeys > 0 && (numKeys >= maxKeys || b.Len() >= maxResolveBytes && numKeys > 0) {
+			resume = &keys.Span{Key: c.key.Clone(), EndKey: update.Span.End().Clone()}
+			break
 		}
+		numKeys++
 		lock, err := c.record()
 		if err != nil {
 			return numKeys, nil, err
 		}
-		if err := resolveLock(rw.raw(), v, it, c.key, &lock, &update, stats); err != nil {
+		if update.onlyUnlocks(&lock) {
+			if stats != nil {
+				stats.subIntent(c.key, lock.valueLen)
+			}
+			run.add(c.key, lock.rewritten)
+			continue
+		}
+		if err := run.clear(b, update.Txn.ID); err != nil {
 			return numKeys, nil, err
 		}
-		numKeys++
+		if err := resolveLock(b, v, it, c.key, &lock, &update, stats); err != nil {
+			return numKeys, nil, err
+		}
 	}
-	return numKeys, nil, err
+	if err == nil {
+		err = run.clear(b, update.Txn.ID)
+	}
+	return numKeys, resume, err
+}
+
+// onlyUnlocks says whether the lock goes and its version stays as it is.
+func (u *LockUpdate) onlyUnlocks(lock *lockRecord) bool {
+	return u.Status == Committed && lock.Epoch == u.Txn.Epoch && lock.WriteTimestamp == u.Txn.WriteTimestamp &&
+		!seqIgnored(u.IgnoredSeqNums, lock.Sequence)
+}
+
+// lockRun is locks of one transaction with no other lock in between, all to be
+// removed. Many go by one range deletion: a deletion per lock would have to be
+// written, and compacted down to where the locks of a bulk load are.
+type lockRun struct {
+	arena []byte
+	locks []lockInRun
+}
+
+type lockInRun struct {
+	end       int // of the key in the arena
+	rewritten bool
+}
+
+// minLockRun is from how many locks on a range deletion is the better way: each
+// is a burden to reads of the lock table until it is compacted.
+const minLockRun = 1000
+
+func (r *lockRun) add(key keys.Key, rewritten bool) {
+	r.arena = append(r.arena, key...)
+	r.locks = append(r.locks, lockInRun{end: len(r.arena), rewritten: rewritten})
+}
+
+// clear removes the locks, which are of txn id, and empties the run.
+func (r *lockRun) clear(b *Batch, id TxnID) error {
+	if len(r.locks) == 0 {
+		return nil
+	}
+	least := minLockRun
+	if n := b.eng.cfg.Testing.MinLockRun; n > 0 {
+		least = n
+	}
+	many := len(r.locks) >= least
+	var first, last keys.Key
+	start := 0
+	for _, l := range r.locks {
+		last = keys.Key(r.arena[start:l.end:l.end])
+		start = l.end
+		if first == nil {
+			first = last
+		}
+		var err error
+		if many {
+			b.unlocked = append(b.unlocked, lockSlot(last))
+		} else {
+			err = b.clearLock(last, &lockRecord{TxnMeta: TxnMeta{ID: id}, rewritten: l.rewritten})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	r.arena, r.locks = r.arena[:0], r.locks[:0]
+	if !many {
+		return nil
+	}
+	return b.b.DeleteRange(appendLockPrefix(nil, first), appendLockPrefix(nil, last.Next()), nil)
 }
 
 // resolveLock applies update to the lock that its transaction holds on key.

@@ -58,7 +58,8 @@ func runHistory(t *testing.T, seed uint64) (views int) {
 	h.noRanges = h.rng.IntN(3) == 0
 	cfg := testConfig(h.fs)
 	cfg.MemTableBytes = 64 << 10
-	cfg.Testing = TestingConfig{BlockSize: 1 + h.rng.IntN(300), TargetFileBytes: 2 << 10, DisableAutoCompactions: h.rng.IntN(4) == 0}
+	cfg.Testing = TestingConfig{BlockSize: 1 + h.rng.IntN(300), TargetFileBytes: 2 << 10, MinLockRun: 1 + h.rng.IntN(4),
+		DisableAutoCompactions: h.rng.IntN(4) == 0}
 	e, err := Open(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -220,6 +221,11 @@ func (h *history) one() {
 			tx.ReadTimestamp, tx.WriteTimestamp, tx.MinTimestamp = now, now, now
 			h.txns = append(h.txns, tx)
 		}
+	case n < 23:
+		if tx := h.txn(); tx != nil {
+			tx.Sequence++
+			h.putSorted(tx)
+		}
 	case n < 40:
 		if tx := h.txn(); tx != nil {
 			tx.Sequence++
@@ -374,6 +380,81 @@ func (h *history) checkedWrite(what, k string, ts hlc.Timestamp, v string, tx *m
 	}
 	if got != want {
 		h.fail("%s of %x at %s: got %v, want %q", what, k, ts, err, want)
+	}
+}
+
+// putSorted writes several keys at once and compares with one put after the other.
+func (h *history) putSorted(tx *modelTxn) {
+	ctx := context.Background()
+	mustBeNew := h.rng.IntN(2) == 0
+	of := 1 + h.rng.IntN(4)
+	var pairs []Pair
+	want := ""
+	for _, k := range h.m.keys {
+		if h.rng.IntN(of) > 0 {
+			continue
+		}
+		pairs = append(pairs, Pair{Key: keys.Key(k), Value: storedValue("s" + k)})
+		if want != "" {
+			continue
+		}
+		l := h.m.locks[k]
+		nv, found := h.m.newest(k, hlc.MaxTimestamp)
+		switch {
+		case l != nil && l.txn != tx:
+			want = "locked"
+		case l == nil && found && (tx.ReadTimestamp.Less(nv.ts) || tx.WriteTimestamp.LessEq(nv.ts)):
+			want = "toorecent"
+		case mustBeNew && h.m.read(k, tx.ReadTimestamp, GetOptions{Txn: &tx.Txn}).value != "":
+			want = "condition"
+		}
+	}
+	if len(pairs) == 0 {
+		return
+	}
+	txn := tx.Txn
+	ro := h.e.NewReadOnly()
+	files, err := MVCCPutSorted(ctx, ro, pairs, mustBeNew, &txn)
+	h.must(ro.Close())
+	way := "files"
+	switch {
+	case err == nil && files != nil:
+		h.must(h.e.IngestIntents(ctx, files))
+		h.st.Add(files.Stats)
+	case err == nil:
+		way = "one by one"
+		err = h.writeMany(func(b *Batch, st *Stats) error {
+			for _, p := range pairs {
+				o := WriteOptions{Txn: &txn, Stats: st}
+				var err error
+				if mustBeNew {
+					err = MVCCConditionalPut(ctx, b, p.Key, hlc.Timestamp{}, p.Value, nil, false, o)
+				} else {
+					err = MVCCPut(ctx, b, p.Key, hlc.Timestamp{}, p.Value, o)
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		}, true)
+	}
+	got := class(err)
+	var cf *ConditionFailedError
+	if errors.As(err, &cf) {
+		got = "condition"
+	}
+	h.logf("txn %d epoch %d seq %d puts %d keys new=%t by %s: %q", tx.ID[0], tx.Epoch, tx.Sequence, len(pairs), mustBeNew, way, want)
+	if got != want {
+		h.fail("put of %d keys: got %v, want %q", len(pairs), err, want)
+	}
+	if want != "" {
+		return
+	}
+	for _, p := range pairs {
+		if c := h.m.put(string(p.Key), hlc.Timestamp{}, "s"+string(p.Key), tx); c != "" {
+			h.fail("model put: %s", c)
+		}
 	}
 }
 
