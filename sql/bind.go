@@ -28,9 +28,9 @@ type binder struct {
 	viewDepth int
 	// mutating are the WITH queries that change something.
 	mutating []*cteDef
-	// privilegesOff is set inside of a view: who may read it may read what it
+	// owner is set inside of a view: its owner must be allowed to read what it
 	// reads.
-	privilegesOff bool
+	owner string
 	// recursive are the WITH queries whose step is being bound.
 	recursive []*cteDef
 }

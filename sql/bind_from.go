@@ -168,10 +168,12 @@ func (b *binder) bindTableName(tn *tree.TableName, hint *tree.IndexFlags, s *sco
 	}
 	desc := ref.Table
 	b.deps = append(b.deps, planDep{desc.ID(), desc.Version()})
-	if !b.privilegesOff {
-		if err := b.p.checkSelect(b.ctx, desc); err != nil {
-			return nil, nil, err
-		}
+	user := b.p.user()
+	if b.owner != "" && !b.p.internal {
+		user = b.owner
+	}
+	if err := b.p.checkSelect(b.ctx, desc, user); err != nil {
+		return nil, nil, err
 	}
 	if desc.IsView() && !desc.IsMaterializedView() {
 		return b.bindView(ref)
@@ -263,12 +265,12 @@ func (b *binder) bindView(ref *catalog.TableRef) (rel, []scopeCol, error) {
 	if !ok {
 		return nil, nil, pgerr.Newf(pgerr.DataCorrupted, "view %q is not a query", desc.Name())
 	}
-	saved := b.privilegesOff
-	b.privilegesOff = true
+	saved := b.owner
+	b.owner = desc.Privileges().GetOwner()
 	b.viewDepth++
 	q, err := b.bindFullSelect(sel, &scope{})
 	b.viewDepth--
-	b.privilegesOff = saved
+	b.owner = saved
 	if err != nil {
 		return nil, nil, err
 	}

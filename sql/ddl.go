@@ -133,9 +133,7 @@ func (p *planner) schemaStatement(stmt tree.Statement) (runner, string) {
 		}
 		return plain(func(ctx context.Context) error { return p.alterRoleSet(ctx, n) }), tag
 	case *parser.AlterRoleRename:
-		return plain(func(context.Context) error {
-			return pgerr.New(pgerr.FeatureNotSupported, "unimplemented: renaming roles").WithHint("Create a role of the new name and REASSIGN OWNED to it.")
-		}), "ALTER ROLE"
+		return plain(func(ctx context.Context) error { return p.renameRole(ctx, n) }), "ALTER ROLE"
 	case *tree.RenameDatabase:
 		return plain(func(ctx context.Context) error { return p.renameDatabase(ctx, n) }), "ALTER DATABASE"
 	case *tree.RenameTable:

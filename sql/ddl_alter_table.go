@@ -135,7 +135,7 @@ func (a *tableAlter) command(ctx context.Context, cmd tree.AlterTableCmd) error 
 	case *tree.AlterTableRenameColumn:
 		return a.renameColumn(ctx, string(c.Column), string(c.NewName))
 	case *tree.AlterTableRenameConstraint:
-		return renameConstraint(a.pb, string(c.Constraint), string(c.NewName))
+		return a.renameConstraint(string(c.Constraint), string(c.NewName))
 	case *tree.AlterTableRenameTable:
 		name := c.NewName.Table()
 		a.after = append(a.after, func(ctx context.Context) error {
@@ -844,7 +844,8 @@ func (a *tableAlter) renameColumn(ctx context.Context, from, to string) error {
 	return nil
 }
 
-func renameConstraint(pb *catalogpb.TableDescriptor, from, to string) error {
+func (a *tableAlter) renameConstraint(from, to string) error {
+	pb := a.pb
 	if constraintNames(pb)[to] {
 		return errConstraintExists(pb, to)
 	}
@@ -861,10 +862,31 @@ func renameConstraint(pb *catalogpb.TableDescriptor, from, to string) error {
 		}
 	}
 	for _, fk := range pb.OutboundFks {
-		if fk.Name == from {
-			return pgerr.Newf(pgerr.FeatureNotSupported, "unimplemented: renaming foreign key \"%s\"", from).
-				WithHint("Drop the constraint and add it under its new name.")
+		if fk.Name != from {
+			continue
 		}
+		rename := func(fks []*catalogpb.ForeignKeyConstraint) {
+			for _, in := range fks {
+				if in.OriginTableId == pb.Id && in.Name == from {
+					in.Name = to
+				}
+			}
+		}
+		fk.Name = to
+		if fk.ReferencedTableId == pb.Id {
+			rename(pb.InboundFks)
+			return nil
+		}
+		// The parent has a copy.
+		a.after = append(a.after, func(ctx context.Context) error {
+			parent, err := a.p.mutableTable(ctx, fk.ReferencedTableId)
+			if err != nil {
+				return err
+			}
+			rename(parent.InboundFks)
+			return a.p.writeTable(ctx, parent)
+		})
+		return nil
 	}
 	return pgerr.Newf(pgerr.UndefinedObject, "constraint \"%s\" for table \"%s\" does not exist", from, pb.Name)
 }

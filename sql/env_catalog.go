@@ -788,8 +788,8 @@ func (e *evalEnv) PBToJSON(_ context.Context, message string, data []byte) (stri
 	return pbToJSON(message, data)
 }
 
-func (p *planner) checkSelect(ctx context.Context, desc *catalog.Table) error {
-	return p.checkTablePrivilege(ctx, desc, catalog.Select)
+func (p *planner) checkSelect(ctx context.Context, desc *catalog.Table, user string) error {
+	return p.checkTablePrivilegeOf(ctx, user, desc, catalog.Select)
 }
 
 // discardState is DISCARD SEQUENCES and DISCARD TEMP.

@@ -168,7 +168,10 @@ type cursor struct {
 	p      *planner
 	run    *running
 	scroll bool
-	// rows are kept by SCROLL cursors; pos is the current row, from 1.
+	// hold: it lives on after the transaction, so all its rows are read at once.
+	hold bool
+	cols []ResultColumn // of a held cursor
+	// rows are kept by SCROLL cursors and held ones; pos is the current row, from 1.
 	rows []tree.Datums
 	pos  int64
 	end  bool
@@ -190,12 +193,8 @@ func (p *planner) declareCursor(ctx context.Context, t *parser.DeclareCursor, re
 	if !p.s.tx.explicit() && !t.Hold {
 		return pgerr.New(pgerr.NoActiveSQLTransaction, "DECLARE CURSOR can only be used in transaction blocks")
 	}
-	if t.Hold {
-		return pgerr.New(pgerr.FeatureNotSupported, "cursors WITH HOLD are not supported").
-			WithHint("Keep the transaction open while the cursor is in use.")
-	}
 	name := string(t.Name)
-	if p.s.tx.cursors[name] != nil {
+	if p.s.tx.cursors[name] != nil || p.s.held[name] != nil {
 		return pgerr.Newf("42P03", "cursor %q already exists", name)
 	}
 	sub := &planner{s: p.s, srv: p.srv}
@@ -205,10 +204,16 @@ func (p *planner) declareCursor(ctx context.Context, t *parser.DeclareCursor, re
 		sub.mem.Close()
 		return err
 	}
-	c := &cursor{name: name, p: sub, run: &running{}, scroll: t.Scroll}
+	c := &cursor{name: name, p: sub, run: &running{}, scroll: t.Scroll, hold: t.Hold}
 	if err := sub.start(ctx, pl, c.run); err != nil {
 		c.close()
 		return err
+	}
+	if t.Hold {
+		if _, err := c.row(ctx, 1<<62); err != nil {
+			c.close()
+			return err
+		}
 	}
 	if p.s.tx.cursors == nil {
 		p.s.tx.cursors = map[string]*cursor{}
@@ -222,12 +227,15 @@ func (p *planner) cursor(name tree.Name) (*cursor, error) {
 	if c := p.s.tx.cursors[string(name)]; c != nil {
 		return c, nil
 	}
+	if c := p.s.held[string(name)]; c != nil {
+		return c, nil
+	}
 	return nil, pgerr.Newf(pgerr.InvalidCursorName, "cursor %q does not exist", string(name))
 }
 
 // row returns row n, counted from 1, or nil beyond the end.
 func (c *cursor) row(ctx context.Context, n int64) (tree.Datums, error) {
-	if c.scroll {
+	if c.scroll || c.hold {
 		for int64(len(c.rows)) < n && !c.end {
 			r, err := c.run.op.Next(ctx)
 			if err != nil {
@@ -343,7 +351,7 @@ func (p *planner) fetchCursor(ctx context.Context, t *parser.FetchCursor, res Re
 		}
 	}
 	if !t.Move {
-		if err := res.SetColumns(ctx, c.run.pl.cols); err != nil {
+		if err := res.SetColumns(ctx, c.columns()); err != nil {
 			return err
 		}
 	}
@@ -377,9 +385,56 @@ func (p *planner) fetchCursor(ctx context.Context, t *parser.FetchCursor, res Re
 	return nil
 }
 
+// takeHeld takes the WITH HOLD cursors out of a transaction that is about to commit.
+// What is left of them is rows: the operators belong to the transaction.
+func (t *txnState) takeHeld() map[string]*cursor {
+	var out map[string]*cursor
+	for name, c := range t.cursors {
+		if !c.hold {
+			continue
+		}
+		if out == nil {
+			out = map[string]*cursor{}
+		}
+		c.cols = c.run.pl.cols
+		c.run.close()
+		c.run = nil
+		out[name] = c
+		delete(t.cursors, name)
+	}
+	return out
+}
+
+// hold keeps the cursors of a transaction that has committed.
+func (s *Session) hold(cursors map[string]*cursor) {
+	if s.held == nil {
+		s.held = map[string]*cursor{}
+	}
+	for name, c := range cursors {
+		s.held[name] = c
+	}
+}
+
+// dropHeld closes the cursors that have outlived their transactions.
+func (s *Session) dropHeld() {
+	for _, c := range s.held {
+		c.close()
+	}
+	s.held = nil
+}
+
+// columns are those of the cursor's rows.
+func (c *cursor) columns() []ResultColumn {
+	if c.run != nil {
+		return c.run.pl.cols
+	}
+	return c.cols
+}
+
 func (p *planner) closeCursor(t *parser.CloseCursor, res ResultWriter) error {
 	if t.All {
 		p.s.tx.dropCursors()
+		p.s.dropHeld()
 		res.Complete("CLOSE CURSOR ALL")
 		return nil
 	}
@@ -389,6 +444,7 @@ func (p *planner) closeCursor(t *parser.CloseCursor, res ResultWriter) error {
 	}
 	c.close()
 	delete(p.s.tx.cursors, c.name)
+	delete(p.s.held, c.name)
 	res.Complete("CLOSE CURSOR")
 	return nil
 }
@@ -411,7 +467,7 @@ func (p *planner) describeOther(ctx context.Context, stmt tree.Statement) ([]Res
 		if err != nil {
 			return nil, true, err
 		}
-		return c.run.pl.cols, true, nil
+		return c.columns(), true, nil
 	case *tree.Explain, *parser.Explain, *tree.ExplainAnalyzeDebug:
 		return explainColumns(), true, nil
 	}

@@ -13,7 +13,7 @@ import (
 // isTxnControl says whether a statement begins, ends or marks transactions.
 func isTxnControl(stmt tree.Statement) bool {
 	switch stmt.(type) {
-	case *tree.BeginTransaction, *tree.CommitTransaction, *tree.RollbackTransaction,
+	case *tree.BeginTransaction, *tree.CommitTransaction, *tree.RollbackTransaction, *parser.TransactionChain,
 		*tree.Savepoint, *tree.ReleaseSavepoint, *tree.RollbackToSavepoint, *tree.SetTransaction, *tree.SetSessionCharacteristics:
 		return true
 	}
@@ -29,7 +29,7 @@ func (s *Session) execTxnControl(ctx context.Context, ea execArgs) (done bool, _
 	res := ea.res
 	if s.tx.kind == txnAborted {
 		switch stmt.(type) {
-		case *tree.CommitTransaction, *tree.RollbackTransaction, *tree.RollbackToSavepoint:
+		case *tree.CommitTransaction, *tree.RollbackTransaction, *parser.TransactionChain, *tree.RollbackToSavepoint:
 		default:
 			return true, pgerr.New(pgerr.InFailedSQLTransaction,
 				"current transaction is aborted, commands ignored until end of transaction block")
@@ -37,7 +37,7 @@ func (s *Session) execTxnControl(ctx context.Context, ea execArgs) (done bool, _
 	}
 	if s.tx.kind == txnCommitWait {
 		switch stmt.(type) {
-		case *tree.CommitTransaction, *tree.RollbackTransaction:
+		case *tree.CommitTransaction, *tree.RollbackTransaction, *parser.TransactionChain:
 		default:
 			return true, pgerr.New(pgerr.InFailedSQLTransaction,
 				"current transaction is committed, commands ignored until end of transaction block")
@@ -52,6 +52,9 @@ func (s *Session) execTxnControl(ctx context.Context, ea execArgs) (done bool, _
 
 	case *tree.RollbackTransaction:
 		return true, s.endBlock(ctx, false, res)
+
+	case *parser.TransactionChain:
+		return true, s.chain(ctx, t, res)
 
 	case *tree.Savepoint:
 		if err := s.needBlock("SAVEPOINT"); err != nil {
@@ -203,6 +206,22 @@ func (s *Session) endBlock(ctx context.Context, commit bool, res ResultWriter) e
 		tag = "COMMIT"
 	}
 	res.Complete(tag)
+	return nil
+}
+
+// chain ends the transaction block and begins another with its modes.
+func (s *Session) chain(ctx context.Context, t *parser.TransactionChain, res ResultWriter) error {
+	if err := s.needBlock(t.StatementTag() + " AND CHAIN"); err != nil {
+		return err
+	}
+	isolation, readOnly := s.tx.isolation, s.tx.readOnly
+	if err := s.endBlock(ctx, t.Commit, res); err != nil {
+		return err
+	}
+	if err := s.tx.begin(txnBlock, txnModes{isolation: isolation}); err != nil {
+		return err
+	}
+	s.tx.readOnly = readOnly
 	return nil
 }
 

@@ -72,7 +72,7 @@ func vPgRoles(ctx context.Context, v *vctx, add func(vrow) error) error {
 	}
 	for _, r := range roles {
 		if err := add(vrow{"oid": r.oid, "rolname": r.name, "rolsuper": r.admin, "rolinherit": true, "rolcreaterole": r.admin || r.has("CREATEROLE"),
-			"rolcreatedb": r.admin || r.has("CREATEDB"), "rolcanlogin": !r.isRole && !r.has("NOLOGIN"), "rolreplication": r.has("REPLICATION"),
+			"rolcreatedb": r.admin || r.has("CREATEDB"), "rolcanlogin": r.name != catalog.AdminRole && !r.has("NOLOGIN"), "rolreplication": r.has("REPLICATION"),
 			"rolbypassrls": r.admin || r.has("BYPASSRLS"), "rolconnlimit": -1, "rolpassword": "********", "rolvaliduntil": r.validUntil()}); err != nil {
 			return err
 		}

@@ -129,7 +129,11 @@ func (p *planner) checkPrivilege(ctx context.Context, privs *catalogpb.Privilege
 
 // checkTablePrivilege requires any one of some privileges on a relation.
 func (p *planner) checkTablePrivilege(ctx context.Context, t *catalog.Table, any ...catalog.Privilege) error {
-	roles, err := p.roles(ctx)
+	return p.checkTablePrivilegeOf(ctx, p.user(), t, any...)
+}
+
+func (p *planner) checkTablePrivilegeOf(ctx context.Context, user string, t *catalog.Table, any ...catalog.Privilege) error {
+	roles, err := p.rolesOf(ctx, user)
 	if err != nil {
 		return err
 	}
@@ -138,7 +142,7 @@ func (p *planner) checkTablePrivilege(ctx context.Context, t *catalog.Table, any
 			return p.checkSystemTable(ctx, t, priv)
 		}
 	}
-	return errNoPrivilege(p.user(), any[0], "relation", t.Name())
+	return errNoPrivilege(user, any[0], "relation", t.Name())
 }
 
 // ownedSystemTables are written by the program alone: a wrong row in them loses

@@ -48,6 +48,7 @@ type Session struct {
 	vars sessionVars             // the rest of the settings
 
 	tx       txnState
+	held     map[string]*cursor // WITH HOLD
 	prepared map[string]*Prepared
 	portals  map[string]*Portal
 	texts    textCache
@@ -108,6 +109,7 @@ func (s *Session) Close(ctx context.Context) {
 	s.closed = true
 	s.closePortals(ctx)
 	s.tx.rollback(ctx)
+	s.dropHeld()
 	s.closeState(ctx)
 	s.srv.mu.Lock()
 	delete(s.srv.mu.sessions, s.id)

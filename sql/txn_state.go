@@ -242,6 +242,18 @@ func (t *txnState) commit(ctx context.Context) error {
 	if t.kind == noTxn {
 		return nil
 	}
+	if held := t.takeHeld(); held != nil {
+		s := t.s
+		err := t.commit(ctx)
+		if err != nil {
+			for _, c := range held {
+				c.close()
+			}
+			return err
+		}
+		s.hold(held)
+		return nil
+	}
 	t.dropCursors()
 	for _, fn := range t.beforeCommit {
 		if err := fn(ctx); err != nil {

@@ -14,6 +14,8 @@ import (
 	"github.com/auxten/postgresql-parser/pkg/sql/sessiondata"
 
 	"github.com/holdfastdb/holdfast/internal/pgerr"
+	"github.com/holdfastdb/holdfast/sql/catalog"
+	"github.com/holdfastdb/holdfast/sql/parser"
 	"github.com/holdfastdb/holdfast/sql/pgcodec"
 )
 
@@ -335,7 +337,7 @@ func sessionVarList() []*sessionVar {
 		}},
 		{name: "session_authorization", fixed: true, report: "session_authorization", get: func(s *Session) string { return s.args.User }},
 		{name: "session_user", fixed: true, get: func(s *Session) string { return s.args.User }},
-		{name: "role", def: "none", parse: roleVar},
+		{name: "role", def: "none", parse: roleVar, apply: setCurrentRole},
 		{name: "session_id", fixed: true, get: func(s *Session) string { return s.idText() }},
 		{name: "node_id", fixed: true, get: func(s *Session) string { return strconv.Itoa(int(s.srv.cfg.NodeID)) }},
 		{name: "locality", fixed: true, get: func(s *Session) string { return s.srv.cfg.Locality }},
@@ -545,6 +547,9 @@ func (s *Session) resetVar(name string, local bool) error {
 	if !ok {
 		return errUnknownVar(n)
 	}
+	if v.name == "session_authorization" {
+		return s.resetVar("role", local) // The session's user is always who it was.
+	}
 	if v.fixed {
 		return pgerr.Newf(pgerr.CannotChangeRuntimeParam, "parameter \"%s\" cannot be changed", v.name)
 	}
@@ -673,13 +678,47 @@ func splitPath(in string) []string {
 	return out
 }
 
-// roleVar is SET ROLE: only to none or to oneself.
+// roleVar is SET ROLE: to none, to oneself, or to a role of which the session's user
+// is a member.
 func roleVar(s *Session, in string) (string, error) {
-	if strings.EqualFold(in, "none") || strings.EqualFold(in, s.args.User) {
-		return strings.ToLower(in), nil
+	role := strings.ToLower(in)
+	if role == "none" || role == s.args.User {
+		return role, nil
 	}
-	if s.superuser {
-		return strings.ToLower(in), nil
+	// SET comes from statements, but also from stored defaults and the startup packet,
+	// outside of any transaction.
+	ctx := context.Background()
+	if s.tx.txn == nil {
+		if s.tx.kind != noTxn {
+			return "", pgerr.New(pgerr.InFailedSQLTransaction, "current transaction is aborted, commands ignored until end of transaction block")
+		}
+		if err := s.tx.begin(txnImplicit, txnModes{}); err != nil {
+			return "", err
+		}
+		defer s.tx.rollback(ctx)
 	}
-	return "", pgerr.Newf(pgerr.InsufficientPrivilege, "permission denied to set role \"%s\"", in)
+	p := &planner{s: s, srv: s.srv}
+	p.reset(ctx, parser.Statement{}, nil)
+	defer p.mem.Close()
+	if row, err := p.roleRow(ctx, role); err != nil {
+		return "", err
+	} else if row == nil {
+		return "", pgerr.Newf(pgerr.InvalidParameterValue, "role \"%s\" does not exist", role)
+	}
+	roles, err := p.rolesOf(ctx, s.args.User)
+	if err != nil {
+		return "", err
+	}
+	if !roles[role] && !roles[catalog.AdminRole] {
+		return "", pgerr.Newf(pgerr.InsufficientPrivilege, "permission denied to set role \"%s\"", role)
+	}
+	return role, nil
+}
+
+// setCurrentRole makes SET ROLE effective: whose rights hold from now on.
+func setCurrentRole(s *Session, role string) {
+	s.data.User = role
+	if role == "none" {
+		s.data.User = s.args.User
+	}
 }

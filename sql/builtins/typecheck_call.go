@@ -1,6 +1,7 @@
 package builtins
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
@@ -67,6 +68,12 @@ func (c *checker) call(e *tree.FuncExpr, desired *types.T) (tree.TypedExpr, erro
 	}
 	if def.Name == "pg_typeof" && len(args) == 1 {
 		t := known[0]
+		if isEnumType(t) {
+			// The catalog knows its name.
+			if o, err := strconv.ParseUint(t.Locale()[1:], 10, 32); err == nil {
+				return &Cast{Expr: tree.NewDOid(tree.DInt(o)), Typ: types.RegType, Context: ExplicitCast}, nil
+			}
+		}
 		return tree.NewDOidWithName(tree.DInt(t.Oid()), types.RegType, typeName(t)), nil
 	}
 	ov, params := resolveOverload(def, known)

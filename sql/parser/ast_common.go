@@ -88,6 +88,12 @@ type DeclareCursor struct {
 	Query                                 *tree.Select
 }
 
+// TransactionChain is COMMIT or ROLLBACK … AND CHAIN.
+type TransactionChain struct {
+	node
+	Commit bool
+}
+
 // FetchCursor is FETCH or MOVE.
 type FetchCursor struct {
 	node

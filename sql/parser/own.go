@@ -14,7 +14,9 @@ func (f *front) own() tree.Statement {
 	switch first.str {
 	case "with":
 		return f.with()
-	case "select", "values", "update", "commit", "end", "rollback", "savepoint", "release", "abort", "execute", "deallocate", "table", "upsert":
+	case "select":
+		return f.selectInto()
+	case "values", "update", "commit", "end", "rollback", "savepoint", "release", "abort", "execute", "deallocate", "table", "upsert":
 		return f.transactionEnd(first.str)
 	case "insert":
 		return f.insert()
@@ -104,14 +106,21 @@ func (f *front) transactionEnd(word string) tree.Statement {
 	if !f.accept("work") {
 		f.accept("transaction")
 	}
+	chain := false
 	if f.accept("and") {
-		if !f.accept("no") && f.looking("chain") {
-			f.unsupported(f.peek(), "AND CHAIN is not supported")
-		}
+		chain = !f.accept("no")
 		f.expect("chain")
 	}
 	if !f.eof() {
 		return nil // ROLLBACK TO
+	}
+	if chain {
+		n := &TransactionChain{Commit: word == "commit" || word == "end"}
+		n.node = f.node(tree.Ack, "ROLLBACK")
+		if n.Commit {
+			n.tag = "COMMIT"
+		}
+		return n
 	}
 	if word == "commit" || word == "end" {
 		return &tree.CommitTransaction{}
@@ -173,7 +182,9 @@ func (f *front) with() tree.Statement {
 		return i > 0 && f.toks[i-1].op(")") && (f.toks[i].is("delete") || f.toks[i].is("insert"))
 	})
 	switch {
-	case i >= len(f.toks) || !f.needsOwn(i, len(f.toks)):
+	case i >= len(f.toks):
+		return f.selectInto()
+	case !f.needsOwn(i, len(f.toks)):
 		return nil
 	case f.toks[i].is("delete"):
 		f.i = i
@@ -182,6 +193,34 @@ func (f *front) with() tree.Statement {
 		return f.insert()
 	}
 	return nil
+}
+
+// selectInto takes SELECT … INTO t …, which is CREATE TABLE t AS SELECT … ….
+func (f *front) selectInto() tree.Statement {
+	f.i = 0
+	into := f.until(func(i int) bool {
+		return i > 0 && f.toks[i].is("into") && !f.toks[i-1].is("insert") && !f.toks[i-1].is("upsert") && !f.toks[i-1].op(".") && !f.toks[i-1].is("as")
+	})
+	if into >= len(f.toks) {
+		return nil
+	}
+	f.i = into + 1
+	kind := ""
+	switch {
+	case f.accept("temporary"), f.accept("temp"), f.accept("local", "temporary"), f.accept("local", "temp"):
+		kind = "TEMPORARY "
+	case f.accept("unlogged"):
+		kind = "UNLOGGED "
+	}
+	f.accept("table")
+	name := f.i
+	f.object()
+	src := "CREATE " + kind + "TABLE " + f.text(name, f.i) + " AS " + f.text(0, into) + " " + f.text(f.i, len(f.toks))
+	sub := &front{src: src, toks: scanAll(src), side: f.side}
+	if n := sub.create(); n != nil {
+		return n
+	}
+	return sub.delegate("", 0, len(sub.toks), "")
 }
 
 // insert takes INSERT … OVERRIDING.

@@ -378,6 +378,12 @@ func (w *rewrites) word(t token) bool {
 		if prev.is("on") && w.conflictTarget() {
 			return true
 		}
+	case "session_user":
+		// The module takes it for current_user.
+		if !w.tok(1).op("(") && !prev.op(".") && !prev.is("as") {
+			w.put(1, `"session_user"()`)
+			return true
+		}
 	case "generated":
 		return w.generated()
 	case "nulls":
