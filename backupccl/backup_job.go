@@ -52,19 +52,14 @@ func (r *backupResumer) Resume(ctx context.Context, job *jobs.Job) error {
 		return err
 	}
 	defer col.close()
-	if !d.Resolved {
-		if err := r.pickFreeTime(ctx, int64(job.ID()), col, d); err != nil {
-			return err
-		}
+	var targets *backupTargets
+	if d.Resolved {
+		targets, err = r.s.loadTargets(ctx, d)
+	} else {
+		targets, err = r.resolve(ctx, job, col, d)
 	}
-	targets, err := r.s.loadTargets(ctx, d)
 	if err != nil {
 		return errProtection(err)
-	}
-	if !d.Resolved {
-		if err := r.resolve(ctx, job, col, targets, d); err != nil {
-			return err
-		}
 	}
 	run := &backupRun{s: r.s, job: job, d: d, locs: col.locs, log: r.log, targets: targets}
 	if d.InIncrementalStore {
@@ -90,52 +85,90 @@ func errProtection(err error) error {
 			"Take a full backup, or raise gc.ttlseconds before the next chain.")
 }
 
-// pickFreeTime moves the end of a new full backup, whose directory is named after
-// it to the hundredth of a second, if another backup of the same moment has the
-// name. What the backup is about is then found again: a layer says what there was
-// at its end. A time that the user asked for stays.
-func (r *backupResumer) pickFreeTime(ctx context.Context, jobID int64, col *collection, d *backuppb.BackupDetails) error {
-	if d.AsOf || d.Latest || d.Subdir != "" {
-		return nil
-	}
-	for range 10 {
-		dir := manifest.FullDir(manifest.Subdir(manifest.Time(d.EndTime)))
-		err := manifest.CheckFree(ctx, col.locs.Default(), dir, jobID)
-		if pgerr.GetCode(err) != pgerr.DuplicateFile {
-			return err
+// claimedPlace is where the layer goes and what it continues.
+type claimedPlace struct {
+	targets *backupTargets
+	prev    *manifest.Layer // nil for a full
+	notices []string
+}
+
+// claimAttempts bounds how often a backup gives way to another one that has the
+// name of its directory, each time for a hundredth of a second.
+const claimAttempts = 50
+
+// errOvertaken says that another backup, which ends later, was appended to the
+// chain since this one was planned.
+var errOvertaken = errors.New("another backup that ends later was appended to the chain")
+
+// claimPlace decides what the layer is and where it goes, and locks the place. A
+// directory is named after the backup's end to the hundredth of a second: if
+// another backup of the same moment has the name, or a later one has continued
+// the chain, the end moves on. What the backup is about is found again then, since
+// a layer says what there was at its end. A time or a directory that the user
+// asked for stays.
+func (r *backupResumer) claimPlace(
+	ctx context.Context, jobID int64, col *collection, d *backuppb.BackupDetails, beforeLock func() error,
+) (*claimedPlace, error) {
+	for attempt := 1; ; attempt++ {
+		c, err := r.tryPlace(ctx, jobID, col, d, beforeLock)
+		movable := pgerr.GetCode(err) == pgerr.DuplicateFile && (d.Subdir == "" || !manifest.Time(d.StartTime).IsEmpty())
+		if err == nil || d.AsOf || attempt >= claimAttempts || !movable && !errors.Is(err, errOvertaken) {
+			return c, err
 		}
 		select {
 		case <-time.After(10 * time.Millisecond):
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil, ctx.Err()
 		}
 		d.EndTime = manifest.TimePB(r.s.cfg.DB.Clock().Now())
 		if _, _, err := r.s.chooseTargets(ctx, d); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+}
+
+func (r *backupResumer) tryPlace(
+	ctx context.Context, jobID int64, col *collection, d *backuppb.BackupDetails, beforeLock func() error,
+) (*claimedPlace, error) {
+	targets, err := r.s.loadTargets(ctx, d)
+	if err != nil {
+		return nil, errProtection(err)
+	}
+	prev, notices, err := r.chooseLayer(ctx, col, targets, d)
+	if err != nil {
+		return nil, err
+	}
+	if err := beforeLock(); err != nil {
+		return nil, err
+	}
+	dest := col.locs
+	if d.InIncrementalStore {
+		dest = col.inc
+	}
+	return &claimedPlace{targets, prev, notices}, manifest.Lock(ctx, dest.Default(), d.LayerDir, jobID)
 }
 
 // resolve decides where the layer goes and what it covers, claims the place,
 // protects what will be read, and records all that with the job.
-func (r *backupResumer) resolve(
-	ctx context.Context, job *jobs.Job, col *collection, targets *backupTargets, d *backuppb.BackupDetails,
-) error {
+func (r *backupResumer) resolve(ctx context.Context, job *jobs.Job, col *collection, d *backuppb.BackupDetails) (*backupTargets, error) {
 	if err := r.s.hook(ctx, "backup.before.resolve"); err != nil {
-		return err
+		return nil, err
 	}
-	prev, notices, err := r.chooseLayer(ctx, col, targets, d)
+	place, err := r.claimPlace(ctx, int64(job.ID()), col, d, func() error { return job.CheckPausepoint("backup.before.write_lock") })
 	if err != nil {
-		return err
+		return nil, err
 	}
+	if err := job.CheckPausepoint("backup.after.write_lock"); err != nil {
+		return nil, err
+	}
+	targets, prev, notices := place.targets, place.prev, place.notices
 	end := manifest.Time(d.EndTime)
 	spans := targets.spans()
 	if d.RevisionHistory {
 		if prev == nil {
 			from, err := r.s.revisionStart(ctx, spans)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			d.RevisionStartTime = manifest.TimePB(from)
 		} else {
@@ -143,11 +176,11 @@ func (r *backupResumer) resolve(
 		}
 		revs, err := r.s.descriptorRevisions(ctx, manifest.Time(d.StartTime), end)
 		if err != nil {
-			return errProtection(err)
+			return nil, errProtection(err)
 		}
 		gone, err := historicalSpans(revs, d, spans)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		spans = append(spans, gone...)
 		manifest.SortSpans(spans)
@@ -155,38 +188,25 @@ func (r *backupResumer) resolve(
 	d.Spans = manifest.SpansPB(spans)
 	d.IntroducedSpans = manifest.SpansPB(introducedSpans(targets.sch, spans, prev))
 
-	dest := col.locs
-	if d.InIncrementalStore {
-		dest = col.inc
-	}
-	if err := job.CheckPausepoint("backup.before.write_lock"); err != nil {
-		return err
-	}
-	if err := manifest.Lock(ctx, dest.Default(), d.LayerDir, int64(job.ID())); err != nil {
-		return err
-	}
-	if err := job.CheckPausepoint("backup.after.write_lock"); err != nil {
-		return err
-	}
 	var id, pts [16]byte
 	if _, err := rand.Read(id[:]); err != nil {
-		return err
+		return nil, err
 	}
 	if _, err := rand.Read(pts[:]); err != nil {
-		return err
+		return nil, err
 	}
 	d.BackupId, d.ProtectedTimestampId, d.Resolved = id[:], pts[:], true
 	d.Description = describeBackup(d)
 	b, err := proto.Marshal(d)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	progress, err := proto.Marshal(&backuppb.BackupProgress{Notices: notices})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := job.CheckPausepoint("backup.before.write_first_checkpoint"); err != nil {
-		return err
+		return nil, err
 	}
 	err = job.Update(ctx, func(ctx context.Context, txn *kv.Txn, rec *jobs.Record) error {
 		rec.Payload.Details, rec.Payload.Description = b, d.Description
@@ -197,15 +217,15 @@ func (r *backupResumer) resolve(
 		})
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := r.s.hook(ctx, "backup.after.protect"); err != nil {
-		return err
+		return nil, err
 	}
 	if err := job.CheckPausepoint("backup.after.write_first_checkpoint"); err != nil {
-		return err
+		return nil, err
 	}
-	return job.CheckPausepoint("backup.after.details_has_checkpoint")
+	return targets, job.CheckPausepoint("backup.after.details_has_checkpoint")
 }
 
 // protectFrom is the earliest time whose versions the backup needs.
@@ -334,11 +354,19 @@ func (r *backupResumer) checkAppend(
 		return pgerr.Newf(pgerr.ObjectNotInPrerequisiteState, "previous BACKUP belongs to cluster %s", manifest.FormatID(m.ClusterId)).
 			WithHint("Take a full backup of this cluster into another collection.")
 	}
+	if d.Targets.Cluster && !prev.IsCluster() {
+		// Its system tables are in no backup of databases.
+		return pgerr.Newf(pgerr.InvalidParameterValue, "previous backup does not contain the complete database %q", catalog.SystemDatabaseName).
+			WithHint("Take a full backup of the cluster with BACKUP INTO.")
+	}
 	if prev.IsCluster() && !d.Targets.Cluster {
 		return pgerr.New(pgerr.InvalidParameterValue,
 			"cannot append a backup of specific tables or databases to a cluster backup")
 	}
 	if end := manifest.Time(d.EndTime); end.LessEq(prev.End()) {
+		if !d.AsOf {
+			return errOvertaken
+		}
 		return pgerr.Newf(pgerr.InvalidParameterValue,
 			"`AS OF SYSTEM TIME` %s must be greater than the previous backup's end time of %s.",
 			end.AsOfSystemTime(), prev.End().AsOfSystemTime())
@@ -390,7 +418,7 @@ func (b *backupRun) finish(ctx context.Context, col *collection) error {
 		return err
 	}
 	if manifest.Time(d.StartTime).IsEmpty() {
-		if err := manifest.WriteLatest(ctx, col.locs.Default(), d.ResolvedSubdir, time.Now()); err != nil {
+		if err := manifest.WriteLatest(ctx, col.locs.Default(), d.ResolvedSubdir, manifest.Time(d.EndTime).Time()); err != nil {
 			return fmt.Errorf("writing LATEST: %w", err)
 		}
 	}
@@ -465,7 +493,11 @@ func (b *backupRun) writeManifest(ctx context.Context, col *collection) error {
 	if d.Targets.Cluster {
 		h.DescriptorCoverage = backuppb.Manifest_ALL_DESCRIPTORS
 	}
-	draft := manifest.Draft{Header: h, Files: data.files, Covered: data.covered, Descriptors: entries}
+	stats, err := b.s.backedUpStatistics(ctx, b.targets, manifest.Time(d.EndTime))
+	if err != nil {
+		return errProtection(err)
+	}
+	draft := manifest.Draft{Header: h, Files: data.files, Covered: data.covered, Descriptors: entries, Statistics: stats}
 	if fn := b.s.cfg.Testing.EditDraft; fn != nil {
 		fn(&draft)
 	}

@@ -88,6 +88,9 @@ func (s *Service) planBackup(ctx context.Context, sess *Session, n *parser.Backu
 	if err != nil {
 		return nil, err
 	}
+	for _, what := range sel.skipped {
+		sess.Notice(pgerr.Notice("%s", what))
+	}
 	if err := checkBackupPrivileges(ctx, sess, sch, sel, d.Targets.Cluster); err != nil {
 		return nil, err
 	}

@@ -600,7 +600,7 @@ func TestMovedEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := &backupResumer{s: n.svc}
-	if err := r.pickFreeTime(ctx, mine, col, d); err != nil {
+	if _, err := r.claimPlace(ctx, mine, col, d, func() error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if !planned.Less(manifest.Time(d.EndTime)) {

@@ -23,10 +23,11 @@ import (
 
 // restoreResumer runs one RESTORE job:
 //
-//	plan ─► descriptors offline ─► data, piece by piece ─► publish ─► system tables
+//	plan ─► descriptors offline ─► data, piece by piece ─► publish, with system tables
 //
 // Each arrow is one transaction or a checkpoint, recorded in the job's details
-// or progress, so a run that dies is continued where it stood.
+// or progress, so a run that dies is continued where it stood. Before publishing
+// everything can be undone; after it nothing is left that could fail.
 type restoreResumer struct {
 	s   *Service
 	log *slog.Logger
@@ -39,8 +40,8 @@ func (r *restoreResumer) Resume(ctx context.Context, job *jobs.Job) error {
 	if err := proto.Unmarshal(job.Payload().Details, d); err != nil {
 		return pgerr.Newf(pgerr.DataCorrupted, "decoding details of restore job: %w", err)
 	}
-	if d.Published && !d.Targets.Cluster {
-		return nil
+	if d.Published && (d.SystemTablesDone || !d.Targets.Cluster) {
+		return r.published(ctx, job, d)
 	}
 	col, err := r.s.openCollection(ctx, d.Uris, d.IncrementalUris)
 	if err != nil {
@@ -81,22 +82,27 @@ func (r *restoreResumer) Resume(ctx context.Context, job *jobs.Job) error {
 		if err := r.s.hook(ctx, "restore.before.publish"); err != nil {
 			return err
 		}
-		if err := r.publish(ctx, job, d); err != nil {
-			return err
-		}
-		if err := r.s.hook(ctx, "restore.after.publish"); err != nil {
-			return err
-		}
-		if err := job.CheckPausepoint("restore.after_publishing_descriptors"); err != nil {
-			return err
-		}
 	}
-	if d.Targets.Cluster && !d.SystemTablesDone {
-		if err := r.restoreSystemTables(ctx, job, src, d); err != nil {
-			return err
-		}
+	// A job that an older version published may lack the system tables.
+	if err := r.publish(ctx, job, src, d); err != nil {
+		return err
 	}
-	return nil
+	return r.published(ctx, job, d)
+}
+
+// published ends the job once everything is visible.
+func (r *restoreResumer) published(ctx context.Context, job *jobs.Job, d *backuppb.RestoreDetails) error {
+	if err := r.s.hook(ctx, "restore.after.publish"); err != nil {
+		return err
+	}
+	if err := job.CheckPausepoint("restore.after_publishing_descriptors"); err != nil {
+		return err
+	}
+	if !d.Targets.Cluster {
+		return nil
+	}
+	r.systemTablesRestored(ctx)
+	return job.CheckPausepoint("restore.after_cleanup_temp_system_tables")
 }
 
 // prepare checks the restore against this cluster, decides all ids, and makes
@@ -183,6 +189,10 @@ func (r *restoreResumer) createOffline(
 	ids := newIDs{db: r.s.cfg.DB}
 	base := proto.CloneOf(d)
 	var dropped []string
+	progress := &backuppb.RestoreProgress{}
+	if err := proto.Unmarshal(job.Progress().Details, progress); err != nil {
+		return pgerr.Newf(pgerr.DataCorrupted, "decoding progress of restore job: %w", err)
+	}
 	err := job.Update(ctx, func(ctx context.Context, txn *kv.Txn, rec *jobs.Record) error {
 		proto.Reset(d)
 		proto.Merge(d, base)
@@ -204,7 +214,14 @@ func (r *restoreResumer) createOffline(
 			}
 			d.RestoredIds = append(d.RestoredIds, desc.ID())
 		}
-		dropped = rw.dropped
+		dropped = append(append([]string(nil), sel.skipped...), rw.dropped...)
+		progress.Notices = nil
+		for _, what := range dropped {
+			progress.Notices = append(progress.Notices, "not restored: "+what)
+		}
+		if rec.Progress.Details, err = proto.Marshal(progress); err != nil {
+			return err
+		}
 		d.DescriptorsWritten = true
 		d.Description = describeRestore(d)
 		b, err := proto.Marshal(d)
@@ -257,10 +274,24 @@ func (n *newIDs) take(ctx context.Context, olds []uint32) error {
 	return nil
 }
 
-// publish makes everything visible in one transaction.
-func (r *restoreResumer) publish(ctx context.Context, job *jobs.Job, d *backuppb.RestoreDetails) error {
+// publish makes everything visible in one transaction: descriptors, statistics and,
+// of a cluster, its system tables.
+func (r *restoreResumer) publish(ctx context.Context, job *jobs.Job, src *restoreSource, d *backuppb.RestoreDetails) error {
+	var system []systemRows
+	var stats []systables.Row
+	var err error
+	if d.Targets.Cluster {
+		if system, err = r.readSystemTables(ctx, src, d); err != nil {
+			return err
+		}
+	}
+	if !d.SchemaOnly && !d.Published {
+		if stats, err = restoredStatistics(ctx, src, d, r.s.cfg.DB.Clock().Now().WallTime); err != nil {
+			return err
+		}
+	}
 	done := proto.CloneOf(d)
-	done.Published = true
+	done.Published, done.SystemTablesDone = true, d.Targets.Cluster
 	b, err := proto.Marshal(done)
 	if err != nil {
 		return err
@@ -272,19 +303,26 @@ func (r *restoreResumer) publish(ctx context.Context, job *jobs.Job, d *backuppb
 		}
 		cat := r.s.cfg.Catalog.NewCollection(txn)
 		defer func() { txn.OnCommit(cat.Release) }()
-		if err := r.putOnline(ctx, cat, txn, d); err != nil {
+		if !d.Published {
+			if err := r.putOnline(ctx, cat, txn, d); err != nil {
+				return err
+			}
+		}
+		if err := insertRows(ctx, txn, systables.TableStatistics, stats); err != nil {
+			return fmt.Errorf("restoring statistics: %w", err)
+		}
+		if err := r.writeSystemTables(ctx, txn, system); err != nil {
 			return err
 		}
 		rec.Payload.Details = b
-		if !d.Targets.Cluster {
-			rec.Progress.FractionCompleted, rec.Progress.RunningStatus = 1, ""
-		}
+		rec.Progress.FractionCompleted, rec.Progress.RunningStatus = 1, ""
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("publishing restored descriptors: %w", err)
 	}
-	d.Published = true
+	proto.Reset(d)
+	proto.Merge(d, done)
 	r.log.InfoContext(ctx, "published", "descriptors", len(d.RestoredIds))
 	return nil
 }
@@ -369,14 +407,15 @@ func (r *restoreResumer) putOnline(ctx context.Context, cat *catalog.Collection,
 }
 
 // OnFailOrCancel implements jobs.Resumer: it removes every descriptor and all
-// data that the job made, and nothing else.
+// data that the job made, and nothing else. What was published stays: users have
+// it.
 func (r *restoreResumer) OnFailOrCancel(ctx context.Context, job *jobs.Job, _ error) error {
 	d := &backuppb.RestoreDetails{}
 	if err := proto.Unmarshal(job.Payload().Details, d); err != nil {
 		return jobs.MarkPermanent(pgerr.Newf(pgerr.DataCorrupted, "decoding details of restore job: %w", err))
 	}
-	if !d.DescriptorsWritten || d.Published && !d.Targets.Cluster {
-		return nil // Nothing was made, or all of it was and users have it.
+	if !d.DescriptorsWritten || d.Published {
+		return nil // Nothing was made, or all of it was.
 	}
 	// Data first: while the descriptors are there, a second attempt finds it.
 	for _, rw := range d.Rewrites {
@@ -401,7 +440,7 @@ func (r *restoreResumer) OnFailOrCancel(ctx context.Context, job *jobs.Job, _ er
 			if desc == nil {
 				continue
 			}
-			if desc.State() == catalogpb.State_PUBLIC && !d.Targets.Cluster {
+			if desc.State() == catalogpb.State_PUBLIC {
 				continue
 			}
 			if err := cat.RemoveName(ctx, desc.ParentID(), desc.ParentSchemaID(), desc.Name()); err != nil {

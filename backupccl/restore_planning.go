@@ -32,7 +32,13 @@ func (s *Service) runRestore(ctx context.Context, sess *Session, n *parser.Resto
 		Type: jobs.TypeRestore, Description: describeRestore(d), Username: sess.User, Details: b,
 	}, d.Detached, func(progress []byte) (rows, entries, bytes int64) {
 		p := &backuppb.RestoreProgress{}
-		if proto.Unmarshal(progress, p) != nil || p.Counts == nil {
+		if proto.Unmarshal(progress, p) != nil {
+			return 0, 0, 0
+		}
+		for _, n := range p.Notices {
+			sess.Notice(pgerr.Notice("%s", n))
+		}
+		if p.Counts == nil {
 			return 0, 0, 0
 		}
 		return p.Counts.Rows, p.Counts.IndexEntries, p.Counts.DataSize

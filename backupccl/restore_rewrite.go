@@ -64,6 +64,7 @@ func checkDependencies(d *backuppb.RestoreDetails, sch *schema, sel *selection, 
 					`cannot restore view %q without restoring referenced table (or "skip_missing_views" option)`, t.Name())
 			}
 			delete(want, t.ID())
+			sel.skipped = append(sel.skipped, fmt.Sprintf("view %s, which needs what is not restored", sch.qualified(t)))
 			changed = true
 		}
 		sel.tables = kept
@@ -248,6 +249,9 @@ func (r *rewriter) table(t *catalog.Table) (*catalogpb.TableDescriptor, error) {
 	oldID := pb.Id
 	pb.Id, pb.ParentId, pb.UnexposedParentSchemaId = rw.NewId, rw.ParentId, rw.ParentSchemaId
 	pb.State, pb.OfflineReason = catalogpb.State_OFFLINE, restoringReason
+	if pb.RowLevelTtl != nil {
+		r.dropped = append(r.dropped, "row-level TTL of table "+pb.Name)
+	}
 	pb.DropTime, pb.DropJobId, pb.DroppedIndexes, pb.RowLevelTtl = 0, 0, nil, nil
 	pb.Privileges = r.privileges(pb.Privileges, catalog.NewPrivileges)
 	if r.d.RemoveRegions {
@@ -257,6 +261,11 @@ func (r *rewriter) table(t *catalog.Table) (*catalogpb.TableDescriptor, error) {
 	for _, c := range pb.Columns {
 		if err := r.column(pb, c); err != nil {
 			return nil, fmt.Errorf("table %q, column %q: %w", pb.Name, c.Name, err)
+		}
+	}
+	for _, fk := range pb.OutboundFks {
+		if _, ok := r.newID(fk.ReferencedTableId); !ok {
+			r.dropped = append(r.dropped, fmt.Sprintf("foreign key %s of table %s, whose other table is not restored", fk.Name, pb.Name))
 		}
 	}
 	pb.OutboundFks = r.foreignKeys(pb.OutboundFks, oldID, func(fk *catalogpb.ForeignKeyConstraint) uint32 { return fk.ReferencedTableId })
@@ -279,6 +288,7 @@ func (r *rewriter) table(t *catalog.Table) (*catalogpb.TableDescriptor, error) {
 			o.TableId = id
 		} else {
 			pb.SequenceOpts.Owner = nil
+			r.dropped = append(r.dropped, "owner of sequence "+pb.Name)
 		}
 	}
 	return pb, nil
@@ -291,11 +301,12 @@ func (r *rewriter) column(pb *catalogpb.TableDescriptor, c *catalogpb.ColumnDesc
 	uses := r.mapIDs(c.UsesSequenceIds)
 	if len(uses) < len(c.UsesSequenceIds) {
 		c.DefaultExpr = nil
-		r.dropped = append(r.dropped, fmt.Sprintf("default of %s.%s", pb.Name, c.Name))
+		r.dropped = append(r.dropped, fmt.Sprintf("default of column %s of table %s, which needs a sequence that is not restored", c.Name, pb.Name))
 	}
 	c.UsesSequenceIds, c.OwnsSequenceIds = uses, r.mapIDs(c.OwnsSequenceIds)
 	if len(c.UsesFunctionIds) > 0 {
 		c.UsesFunctionIds, c.DefaultExpr = nil, nil
+		r.dropped = append(r.dropped, fmt.Sprintf("default of column %s of table %s, which needs a function that is not restored", c.Name, pb.Name))
 	}
 	return nil
 }
@@ -307,7 +318,6 @@ func (r *rewriter) foreignKeys(
 	var out []*catalogpb.ForeignKeyConstraint
 	for _, fk := range fks {
 		if _, ok := r.newID(other(fk)); !ok {
-			r.dropped = append(r.dropped, "foreign key "+fk.Name)
 			continue
 		}
 		fk.OriginTableId, _ = r.newID(fk.OriginTableId)
@@ -359,7 +369,7 @@ func (r *rewriter) removeMutations(pb *catalogpb.TableDescriptor) {
 		}
 		pb.PrimaryIndex.StoreColumnIds, pb.PrimaryIndex.StoreColumnNames = ids, names
 	}
-	r.dropped = append(r.dropped, fmt.Sprintf("%d schema changes of %s", len(pb.Mutations), pb.Name))
+	r.dropped = append(r.dropped, fmt.Sprintf("%d schema changes of table %s that were under way", len(pb.Mutations), pb.Name))
 	pb.Mutations = nil
 }
 

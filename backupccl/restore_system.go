@@ -31,67 +31,63 @@ var systemTableOrder = []*systables.Table{
 // firstUserDescriptorID separates zones of objects from zones of named ranges.
 const firstUserDescriptorID = int64(catalog.FirstUserID)
 
-// restoreSystemTables replaces the contents of the system tables by the backup's.
-// Each table is one transaction, and repeating it is harmless.
-func (r *restoreResumer) restoreSystemTables(ctx context.Context, job *jobs.Job, src *restoreSource, d *backuppb.RestoreDetails) error {
+// systemRows are the rows that a system table is to have.
+type systemRows struct {
+	table *systables.Table
+	rows  []systables.Row
+}
+
+// readSystemTables reads what a cluster restore brings back of system tables. All
+// of it is read before anything is published: what the backup cannot give fails
+// the restore while it can still be undone.
+func (r *restoreResumer) readSystemTables(ctx context.Context, src *restoreSource, d *backuppb.RestoreDetails) ([]systemRows, error) {
 	newID := map[int64]int64{}
 	for _, rw := range d.Rewrites {
 		newID[int64(rw.OldId)] = int64(rw.NewId)
 	}
-	at := manifest.Time(d.EndTime)
-	for step, t := range systemTableOrder {
-		if int64(step) < d.SystemTablesStep {
-			continue
-		}
-		rows, err := readSystemRows(ctx, src, t, at)
+	var out []systemRows
+	for _, t := range systemTableOrder {
+		rows, err := readSystemRows(ctx, src, t, manifest.Time(d.EndTime))
 		if err != nil {
-			return fmt.Errorf("reading system.%s of the backup: %w", t.Name, err)
+			return nil, fmt.Errorf("reading system.%s of the backup: %w", t.Name, err)
 		}
-		var kept []systables.Row
+		kept := systemRows{table: t}
 		for _, row := range rows {
 			if adaptSystemRow(t, row, newID) {
-				kept = append(kept, row)
+				kept.rows = append(kept.rows, row)
 			}
 		}
-		next := proto.CloneOf(d)
-		next.SystemTablesStep = int64(step + 1)
-		next.SystemTablesDone = step+1 == len(systemTableOrder)
-		b, err := proto.Marshal(next)
-		if err != nil {
-			return err
-		}
-		err = job.Update(ctx, func(ctx context.Context, txn *kv.Txn, rec *jobs.Record) error {
-			if err := replaceSystemRows(ctx, txn, t, kept); err != nil {
-				return err
+		out = append(out, kept)
+		if t == systables.Users {
+			if err := r.raiseRoleIDs(ctx, kept.rows); err != nil {
+				return nil, err
 			}
-			rec.Payload.Details = b
-			if next.SystemTablesDone {
-				rec.Progress.FractionCompleted, rec.Progress.RunningStatus = 1, ""
-			} else {
-				rec.Progress.RunningStatus = "restoring system." + t.Name
-			}
-			return nil
-		})
-		if err != nil {
-			return fmt.Errorf("restoring system.%s: %w", t.Name, err)
 		}
-		proto.Reset(d)
-		proto.Merge(d, next)
+	}
+	return out, nil
+}
+
+// writeSystemTables replaces the contents of system tables, all or none of them.
+func (r *restoreResumer) writeSystemTables(ctx context.Context, txn *kv.Txn, tables []systemRows) error {
+	for _, t := range tables {
+		if err := replaceSystemRows(ctx, txn, t.table, t.rows); err != nil {
+			return fmt.Errorf("restoring system.%s: %w", t.table.Name, err)
+		}
 		if err := r.s.hook(ctx, "restore.after.system_table"); err != nil {
 			return err
 		}
 	}
-	if err := r.raiseRoleIDs(ctx); err != nil {
-		return err
-	}
+	return nil
+}
+
+// systemTablesRestored tells the node about them.
+func (r *restoreResumer) systemTablesRestored(ctx context.Context) {
 	if fn := r.s.cfg.SystemTablesRestored; fn != nil {
 		if err := fn(ctx); err != nil {
 			// The rows are there; what was cached of the old ones ages out.
 			r.log.WarnContext(ctx, "reading restored system tables", "err", err)
 		}
 	}
-	r.log.InfoContext(ctx, "system tables restored", "tables", len(systemTableOrder))
-	return job.CheckPausepoint("restore.after_cleanup_temp_system_tables")
 }
 
 // readSystemRows returns the rows of a system table as they were in the backup.
@@ -155,7 +151,14 @@ func replaceSystemRows(ctx context.Context, txn *kv.Txn, t *systables.Table, row
 	if err := txn.Run(ctx, b); err != nil {
 		return err
 	}
-	b = txn.NewBatch()
+	return insertRows(ctx, txn, t, rows)
+}
+
+func insertRows(ctx context.Context, txn *kv.Txn, t *systables.Table, rows []systables.Row) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	b := txn.NewBatch()
 	for _, row := range rows {
 		put, _, err := t.Change(nil, row)
 		if err != nil {
@@ -195,25 +198,24 @@ func roleIDKey() keys.Key {
 	return append(keys.IndexPrefix(uint32(catalog.RoleIDSequenceID), 1), 0x88, 0x88)
 }
 
-// raiseRoleIDs makes the sequence of role ids go on above all that are in use.
-func (r *restoreResumer) raiseRoleIDs(ctx context.Context) error {
+// raiseRoleIDs makes the sequence of role ids go on above all that users have.
+func (r *restoreResumer) raiseRoleIDs(ctx context.Context, users []systables.Row) error {
 	highest := int64(0)
-	err := r.s.cfg.DB.Txn(ctx, func(ctx context.Context, txn *kv.Txn) error {
-		users, err := scanSystemTable(ctx, txn, systables.Users)
-		if err != nil {
-			return err
+	for _, u := range users {
+		if id, ok := u[systables.Users.Col("user_id")].(int64); ok {
+			highest = max(highest, id)
 		}
-		for _, u := range users {
-			if id, ok := u[systables.Users.Col("user_id")].(int64); ok {
-				highest = max(highest, id)
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return err
 	}
 	return r.takeRoleID(ctx, highest, 0, nil)
+}
+
+// usersHere returns the users of this cluster.
+func (r *restoreResumer) usersHere(ctx context.Context) (users []systables.Row, err error) {
+	err = r.s.cfg.DB.Txn(ctx, func(ctx context.Context, txn *kv.Txn) error {
+		users, err = scanSystemTable(ctx, txn, systables.Users)
+		return err
+	})
+	return users, err
 }
 
 // takeRoleID advances the sequence by n, and beyond floor; last receives the
@@ -251,7 +253,11 @@ func (r *restoreResumer) restoreSystemUsers(ctx context.Context, job *jobs.Job, 
 		options = nil // Older backups lack them.
 	}
 	var last int64
-	if err := r.raiseRoleIDs(ctx); err != nil {
+	here, err := r.usersHere(ctx)
+	if err != nil {
+		return err
+	}
+	if err := r.raiseRoleIDs(ctx, here); err != nil {
 		return err
 	}
 	if err := r.takeRoleID(ctx, 0, int64(len(users)), &last); err != nil {

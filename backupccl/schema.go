@@ -28,6 +28,8 @@ type schema struct {
 	objects map[uint32]map[string]catalog.Descriptor // (database, schema) → tables and types
 	// entries are the bytes as stored, by id.
 	entries map[uint32][]byte
+	// offline are the tables that were being restored or imported.
+	offline []*catalog.Table
 }
 
 func newSchema(at hlc.Timestamp) *schema {
@@ -46,6 +48,9 @@ func (s *schema) add(b []byte, ts hlc.Timestamp) error {
 		return err
 	}
 	if d.State() != catalogpb.State_PUBLIC {
+		if t, ok := d.(*catalog.Table); ok && d.State() == catalogpb.State_OFFLINE {
+			s.offline = append(s.offline, t)
+		}
 		return nil
 	}
 	s.byID[d.ID()], s.entries[d.ID()] = d, b

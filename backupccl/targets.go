@@ -1,6 +1,7 @@
 package backupccl
 
 import (
+	"fmt"
 	"sort"
 	"strings"
 
@@ -94,6 +95,8 @@ type selection struct {
 	dbs    []*catalog.Database // complete ones, by id
 	// patternDBs are databases that a pattern db.* named.
 	patternDBs map[uint32]bool
+	// skipped says what was taken off the selection, for the user.
+	skipped []string
 }
 
 // selectTargets resolves targets in s.
@@ -136,6 +139,11 @@ func (s *schema) selectTargets(t *backuppb.Targets, nc nameContext) (*selection,
 			if t.Cluster || !tbl.Proto().Temporary {
 				tables[tbl.ID()] = tbl
 			}
+		}
+	}
+	for _, t := range s.offline {
+		if dbs[t.ParentID()] != nil {
+			sel.skipped = append(sel.skipped, fmt.Sprintf("table %q is offline (%s) and is left out", t.Name(), t.OfflineReason()))
 		}
 	}
 	for _, tbl := range tables {

@@ -27,6 +27,7 @@ func (n *Node) newBackups(set *settings.Registry, metrics prometheus.Registerer)
 	ext.NodeID = func() int32 { return id }
 	ext.DisableHTTP = n.cfg.ExternalIODisableHTTP
 	ext.DisableImplicitCredentials = n.cfg.ExternalIODisableImplicitCredential
+	ext.Settings = extstore.RegisterSettings(set)
 	ext.Metrics, ext.Logger = extstore.NewMetrics(metrics), n.log
 	return backupccl.NewService(backupccl.Config{
 		DB: n.db, Stores: extstore.NewFactory(ext), Settings: backupccl.RegisterSettings(set),

@@ -2511,7 +2511,9 @@ type RestoreProgress struct {
 	SpansTotal int64                  `protobuf:"varint,3,opt,name=spans_total,json=spansTotal,proto3" json:"spans_total,omitempty"`
 	// indexes is what was restored, in new ids. The view_… fields are what the
 	// merge came by on the way, where that is checked.
-	Indexes       []*IndexSummary `protobuf:"bytes,4,rep,name=indexes,proto3" json:"indexes,omitempty"`
+	Indexes []*IndexSummary `protobuf:"bytes,4,rep,name=indexes,proto3" json:"indexes,omitempty"`
+	// notices are for the waiting client.
+	Notices       []string `protobuf:"bytes,5,rep,name=notices,proto3" json:"notices,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2570,6 +2572,13 @@ func (x *RestoreProgress) GetSpansTotal() int64 {
 func (x *RestoreProgress) GetIndexes() []*IndexSummary {
 	if x != nil {
 		return x.Indexes
+	}
+	return nil
+}
+
+func (x *RestoreProgress) GetNotices() []string {
+	if x != nil {
+		return x.Notices
 	}
 	return nil
 }
@@ -2844,13 +2853,14 @@ const file_backupccl_backuppb_backup_proto_rawDesc = "" +
 	"\x12system_tables_done\x18, \x01(\bR\x10systemTablesDone\x12\x1d\n" +
 	"\n" +
 	"layer_dirs\x18- \x03(\tR\tlayerDirs\x12,\n" +
-	"\x12system_tables_step\x18. \x01(\x03R\x10systemTablesStep\"\xc9\x01\n" +
+	"\x12system_tables_step\x18. \x01(\x03R\x10systemTablesStep\"\xe3\x01\n" +
 	"\x0fRestoreProgress\x12)\n" +
 	"\x04done\x18\x01 \x03(\v2\x15.holdfast.backup.SpanR\x04done\x121\n" +
 	"\x06counts\x18\x02 \x01(\v2\x19.holdfast.backup.RowCountR\x06counts\x12\x1f\n" +
 	"\vspans_total\x18\x03 \x01(\x03R\n" +
 	"spansTotal\x127\n" +
-	"\aindexes\x18\x04 \x03(\v2\x1d.holdfast.backup.IndexSummaryR\aindexesB3Z1github.com/holdfastdb/holdfast/backupccl/backuppbb\x06proto3"
+	"\aindexes\x18\x04 \x03(\v2\x1d.holdfast.backup.IndexSummaryR\aindexes\x12\x18\n" +
+	"\anotices\x18\x05 \x03(\tR\anoticesB3Z1github.com/holdfastdb/holdfast/backupccl/backuppbb\x06proto3"
 
 var (
 	file_backupccl_backuppb_backup_proto_rawDescOnce sync.Once

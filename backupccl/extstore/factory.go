@@ -5,8 +5,6 @@ import (
 	"log/slog"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/holdfastdb/holdfast/internal/pgerr"
 )
 
@@ -24,8 +22,10 @@ type Config struct {
 	OpTimeout time.Duration
 	Retry     RetryPolicy
 	// ReadLimiter and WriteLimiter hold all stores of this node together to a
-	// rate; nil means unlimited.
-	ReadLimiter, WriteLimiter *rate.Limiter
+	// rate; nil means unlimited. Settings limit each kind of storage besides, and
+	// may be nil.
+	ReadLimiter, WriteLimiter *Limiter
+	Settings                  *Settings
 	Metrics                   *Metrics
 	Logger                    *slog.Logger
 
@@ -79,6 +79,8 @@ func (f *Factory) OpenURI(ctx context.Context, u *URI) (Store, error) {
 	}
 	s = WithMetrics(s, f.cfg.Metrics, u.Scheme)
 	s = WithLimits(s, f.cfg.ReadLimiter, f.cfg.WriteLimiter)
+	read, write := f.cfg.Settings.limiters(u.Scheme)
+	s = WithLimits(s, read, write)
 	s = WithRetries(s, f.cfg.Retry, f.cfg.Logger) // Outermost: it sees bodies that can be rewound.
 	return s, nil
 }

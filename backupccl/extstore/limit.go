@@ -3,30 +3,105 @@ package extstore
 import (
 	"context"
 	"io"
+	"sync"
 
 	"golang.org/x/time/rate"
+
+	"github.com/holdfastdb/holdfast/internal/settings"
 )
 
-// limitChunk is the most that is read between two looks at the limiter.
-const limitChunk = 64 << 10
+const (
+	// limitChunk is the most that is read between two looks at the limiter.
+	limitChunk = 64 << 10
+	// minBurst is what a limiter lets through at once, whatever is set.
+	minBurst = 4 << 10
+)
+
+// providers are the names of the schemes in the settings of this package.
+var providers = map[string]string{"s3": "s3", "nodelocal": "nodelocal", "null": "nullsink"}
+
+// Limiter holds all transfers in one direction to a node's share of the
+// bandwidth. A nil Limiter lets everything pass.
+type Limiter struct {
+	// bytesPerSecond and burstBytes are asked again and again: they may be
+	// cluster settings. A rate of 0 is no limit, a burst of 0 a quarter of a second.
+	bytesPerSecond, burstBytes func() int64
+
+	mu          sync.Mutex
+	rate, burst int64 // of limiter
+	limiter     *rate.Limiter
+}
 
 // NewLimiter returns a limiter of bytes per second, or nil for no limit.
-func NewLimiter(bytesPerSecond, burstBytes int64) *rate.Limiter {
+func NewLimiter(bytesPerSecond, burstBytes int64) *Limiter {
 	if bytesPerSecond <= 0 {
 		return nil
 	}
-	return rate.NewLimiter(rate.Limit(bytesPerSecond), int(max(burstBytes, bytesPerSecond/4, limitChunk)))
+	return &Limiter{bytesPerSecond: func() int64 { return bytesPerSecond }, burstBytes: func() int64 { return burstBytes }}
+}
+
+// current returns the limiter for the present rate, nil for no limit, and how
+// much can be asked of it at once.
+func (l *Limiter) current() (*rate.Limiter, int) {
+	perSecond, burst := l.bytesPerSecond(), l.burstBytes()
+	if perSecond <= 0 {
+		return nil, limitChunk
+	}
+	if burst <= 0 {
+		burst = max(perSecond/4, limitChunk)
+	}
+	burst = max(burst, minBurst)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.limiter == nil {
+		l.limiter = rate.NewLimiter(rate.Limit(perSecond), int(burst))
+	} else if l.rate != perSecond || l.burst != burst {
+		l.limiter.SetLimit(rate.Limit(perSecond))
+		l.limiter.SetBurst(int(burst))
+	}
+	l.rate, l.burst = perSecond, burst
+	return l.limiter, int(min(burst, limitChunk))
+}
+
+// Settings are the cluster settings of this package, by provider.
+type Settings struct {
+	read, write map[string]*Limiter
+}
+
+// RegisterSettings defines the cluster settings of this package in reg.
+func RegisterSettings(reg *settings.Registry) *Settings {
+	s := &Settings{read: map[string]*Limiter{}, write: map[string]*Limiter{}}
+	for scheme, name := range providers {
+		for direction, limiters := range map[string]map[string]*Limiter{"read": s.read, "write": s.write} {
+			prefix := "cloudstorage." + name + "." + direction
+			limiters[scheme] = &Limiter{
+				bytesPerSecond: reg.ByteSize(prefix+".node_rate_limit",
+					"limit on bytes per second of "+direction+"s of "+name+" storage per node, 0 for none", 0, settings.NonNegative).Get,
+				burstBytes: reg.ByteSize(prefix+".node_burst_limit",
+					"bytes of "+direction+"s of "+name+" storage that may go at once, 0 for a quarter of the rate", 0, settings.NonNegative).Get,
+			}
+		}
+	}
+	return s
+}
+
+// limiters returns those of a scheme.
+func (s *Settings) limiters(scheme string) (read, write *Limiter) {
+	if s == nil {
+		return nil, nil
+	}
+	return s.read[scheme], s.write[scheme]
 }
 
 // limited slows transfers down to a node's share of the bandwidth.
 type limited struct {
 	Store
-	read, write *rate.Limiter // nil: unlimited
+	read, write *Limiter // nil: unlimited
 }
 
 // WithLimits returns s with its transfers held to the limiters, each of which
 // may be nil. Stores of one node share their limiters.
-func WithLimits(s Store, read, write *rate.Limiter) Store {
+func WithLimits(s Store, read, write *Limiter) Store {
 	if read == nil && write == nil {
 		return s
 	}
@@ -54,14 +129,17 @@ func (s *limited) Open(ctx context.Context, name string, offset, length int64) (
 type limitedReader struct {
 	ctx     context.Context
 	r       io.Reader
-	limiter *rate.Limiter
+	limiter *Limiter
 }
 
 func (r *limitedReader) Read(p []byte) (int, error) {
-	p = p[:min(len(p), limitChunk)]
+	limiter, most := r.limiter.current()
+	if limiter != nil {
+		p = p[:min(len(p), most)]
+	}
 	n, err := r.r.Read(p)
-	if n > 0 {
-		if waitErr := r.limiter.WaitN(r.ctx, n); waitErr != nil {
+	if n > 0 && limiter != nil {
+		if waitErr := limiter.WaitN(r.ctx, n); waitErr != nil {
 			return 0, waitErr
 		}
 	}

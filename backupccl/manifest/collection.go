@@ -63,14 +63,21 @@ func errNoLatest() error {
 		WithHint("Run SHOW BACKUPS IN to see what the collection holds, or take a full backup with BACKUP INTO.")
 }
 
-// WriteLatest points to subdir as the newest full layer.
-func WriteLatest(ctx context.Context, store extstore.Store, subdir string, now time.Time) error {
+// WriteLatest points to subdir as a full layer that ends at end. The layer with
+// the latest end is the newest, not the one that was written last: a long backup
+// may be overtaken by a shorter one that began later, and one AS OF SYSTEM TIME of
+// yesterday is not newer than that of today.
+func WriteLatest(ctx context.Context, store extstore.Store, subdir string, end time.Time) error {
 	for {
-		err := store.Put(ctx, latestDir+latestName(now), strings.NewReader(subdir))
+		name := latestDir + latestName(end)
+		err := store.Put(ctx, name, strings.NewReader(subdir))
 		if !errors.Is(err, extstore.ErrExists) {
 			return err
 		}
-		now = now.Add(time.Nanosecond) // Another pointer of the same instant.
+		if have, err := extstore.ReadAll(ctx, store, name, maxPointerBytes); err == nil && string(have) == subdir {
+			return nil // An earlier run wrote it.
+		}
+		end = end.Add(time.Nanosecond) // Another layer that ends at the same instant.
 	}
 }
 
