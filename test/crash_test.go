@@ -230,13 +230,17 @@ func TestKillDuringCollection(t *testing.T) {
 	n := node.Start(t, "--testing-gc-interval=20ms")
 	n.Exec("defaultdb", "CREATE DATABASE shop", "ALTER DATABASE shop CONFIGURE ZONE USING gc.ttlseconds = 1")
 	n.Exec("shop", "CREATE TABLE t (a INT PRIMARY KEY, b TEXT, c INT)", "CREATE INDEX i ON t (b)",
-		"INSERT INTO t SELECT i, 'b' || i, 0 FROM generate_series(1, 3000) AS g(i)",
-		"BACKUP DATABASE shop INTO 'nodelocal://1/g'")
+		"INSERT INTO t SELECT i, 'b' || i, 0 FROM generate_series(1, 3000) AS g(i)")
 	for round := range rounds {
+		into := fmt.Sprintf("INTO 'nodelocal://1/g%d'", round)
+		if round > 0 { // An incremental needs what was deleted since the full.
+			n.Exec("shop", "BACKUP DATABASE shop "+into)
+			into = fmt.Sprintf("INTO LATEST IN 'nodelocal://1/g%d'", round)
+		}
 		n.Exec("shop", fmt.Sprintf("UPDATE t SET b = b || '%d', c = c + 1 WHERE a %% 3 = 0", round), fmt.Sprintf("DELETE FROM t WHERE a %% 17 = %d", round),
 			"SET CLUSTER SETTING jobs.debug.pausepoints = 'backup.before.flow'")
 		then := n.Content("shop")
-		id := n.Value("shop", fmt.Sprintf("BACKUP DATABASE shop INTO 'nodelocal://1/g%d' WITH detached", round))
+		id := n.Value("shop", "BACKUP DATABASE shop "+into+" WITH detached")
 		waitJob(t, n, id, "paused")
 		n.Exec("shop", "SET CLUSTER SETTING jobs.debug.pausepoints = ''", "UPDATE t SET b = 'x' || a, c = c + 1", "DELETE FROM t WHERE a > 2900",
 			"INSERT INTO t SELECT i, 'b' || i, 0 FROM generate_series(2901, 3000) AS g(i)")

@@ -66,7 +66,7 @@ func (c *chain) tableNames(d *database) (names []string) {
 // newChain chooses what a chain of backups is about.
 func (o *oracle) newChain() *chain {
 	c := &chain{id: len(o.chains), dest: fmt.Sprintf("'nodelocal://1/o%d'", len(o.chains)), star: o.rng.Intn(2) == 0}
-	s := o.truth(o.now()).state
+	s := o.present()
 	switch o.rng.Intn(8) {
 	case 0, 1, 2:
 	default:
@@ -172,9 +172,13 @@ func (o *oracle) layer(c *chain, history bool) bool {
 	if len(c.layers) == 0 {
 		earliest = timestamp{max(now.wall-1e9, o.history[0].ts.wall), 0}
 	}
-	end := o.instant(earliest, now)
-	at := o.truth(end)
-	targets, ok := c.targets(at.state)
+	end := now // Open transactions have locks below it.
+	if o.rng.Intn(5) > 1 {
+		end = o.instant(earliest, now)
+	}
+	// The writers are not waited for: their open transactions are what an export
+	// has to deal with.
+	targets, ok := c.targets(o.history[o.before(end)].state)
 	if !ok {
 		c.dead = "its objects are gone"
 		return false
@@ -200,7 +204,7 @@ func (o *oracle) layer(c *chain, history bool) bool {
 	c.layers = append(c.layers, layer{start, end, history})
 	o.layers++
 	if len(c.layers) == 1 && !history {
-		o.checkCounts(c, at.state)
+		o.checkCounts(c, o.truth(end).state)
 	}
 	return true
 }
@@ -263,6 +267,9 @@ func (o *oracle) restore() {
 		return
 	}
 	c := o.chains[max(0, len(o.chains)-1-o.rng.Intn(1+o.rng.Intn(len(o.chains))))]
+	if d := pick(o.rng, o.chains); len(d.layers) > len(c.layers) && o.rng.Intn(2) == 0 {
+		c = d // Long chains say more.
+	}
 	t, clause := o.choose(c)
 	at := o.truth(t)
 	sc := scope{noSeqs: at.fuzzy}

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -86,18 +87,18 @@ func live(t *testing.T, seed int64, duration time.Duration) {
 	defer o.writers.finish()
 
 	for deadline := time.Now().Add(duration); time.Now().Before(deadline); {
-		switch rng.Intn(30) {
+		switch rng.Intn(34) {
 		case 0, 1:
 			o.full()
-		case 2, 3, 4, 5:
+		case 2, 3, 4, 5, 6, 7:
 			o.incremental()
-		case 6, 7, 8:
+		case 8, 9, 10, 11:
 			o.restore()
-		case 9:
+		case 12:
 			o.changeDatabases()
-		case 10:
+		case 13:
 			o.nextval()
-		case 11:
+		case 14:
 			if rng.Intn(2) == 0 {
 				o.checkLive()
 			}
@@ -165,7 +166,17 @@ func (o *oracle) write(kill bool) {
 	if len(ops) == 0 {
 		return
 	}
-	o.commit(db, ops, next, kill)
+	bulk := slices.ContainsFunc(ops, func(p op) bool {
+		return p.copy != "" || strings.Contains(p.sql, " INDEX ") || strings.HasPrefix(p.sql, "ALTER TABLE")
+	})
+	if o.commit(db, ops, next, kill) && bulk && !kill {
+		// What went beside the transaction is there when it commits, not later.
+		ts := o.marks[len(o.marks)-1]
+		err := o.c.compare(db, o.truth(ts).state.dbs[db], scope{noSeqs: true}, fmt.Sprint("'", ts, "'"))
+		if err != nil && !(o.gc && isCollected(err)) {
+			o.t.Fatalf("at the commit of\n%s%v", describe(ops), err)
+		}
+	}
 }
 
 // patience is how often a transaction is tried beside the writers.
@@ -319,16 +330,22 @@ func (o *oracle) now() timestamp {
 	return ts
 }
 
+// before returns the index of the last moment at or before an instant.
+func (o *oracle) before(ts timestamp) int {
+	i := len(o.history) - 1
+	for i > 0 && ts.less(o.history[i].ts) {
+		i--
+	}
+	return i
+}
+
 // truth returns what there was at an instant of the past.
 func (o *oracle) truth(ts timestamp) moment {
 	o.t.Helper()
 	if err := o.writers.settle(); err != nil {
 		o.t.Fatal(err)
 	}
-	i := len(o.history) - 1
-	for i > 0 && ts.less(o.history[i].ts) {
-		i--
-	}
+	i := o.before(ts)
 	m := moment{ts: ts, state: o.history[i].state.clone()}
 	m.fuzzy = i+1 < len(o.history) && o.history[i+1].fuzzy
 	o.writers.fill(m.state.dbs["d0"], ts)
@@ -444,7 +461,7 @@ func (o *oracle) disturbed(stmt, pausepoint string) error {
 		o.must(controlDB, "RESUME JOB "+id)
 		// Whatever the job has protected by now cannot be gone.
 		if status, err := o.await(id, "succeeded"); status != "succeeded" {
-			return fmt.Errorf("resumed job %s is %s: %v", id, status, err)
+			o.t.Fatalf("%s: resumed after a pause, the job is %s: %v", stmt, status, err)
 		}
 		return nil
 	case o.rng.Intn(2) > 0:

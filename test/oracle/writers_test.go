@@ -128,7 +128,11 @@ func (w *writers) transaction(id, seq int, rng *rand.Rand, rows []map[string][]s
 	}
 	for i := range 1 + rng.Intn(4) {
 		if i > 0 && rng.Intn(3) == 0 { // Locks stay open while others go on.
-			ops = append(ops, op{sql: fmt.Sprintf("SELECT pg_sleep(%.3f)", float64(rng.Intn(60))/1000)})
+			longest := 60
+			if id == 0 { // This one outlasts whole backups.
+				longest = 400
+			}
+			ops = append(ops, op{sql: fmt.Sprintf("SELECT pg_sleep(%.3f)", float64(rng.Intn(longest))/1000)})
 		}
 		table := rng.Intn(2)
 		name := writersTables[table].key
