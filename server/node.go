@@ -294,6 +294,10 @@ func (n *Node) openSQL(ctx context.Context, metrics prometheus.Registerer) error
 		return err
 	}
 	n.gc.srv.Store(srv)
+	if err := srv.SweepAfterRestart(ctx); err != nil {
+		// Whoever needs the place clears it, and the next start tries again.
+		n.log.Warn("something of the former process stays behind", "err", err)
+	}
 
 	n.background("SQL settings", srv.Run)
 	n.background("jobs", n.jobs.Run)

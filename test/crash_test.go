@@ -1,11 +1,14 @@
 package test
 
 import (
+	"context"
 	"fmt"
 	"math/rand"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/holdfastdb/holdfast/test/node"
 )
@@ -259,5 +262,46 @@ func TestKillDuringCollection(t *testing.T) {
 		sameIndexes(t, n, "shop")
 		n.Exec("defaultdb", "DROP DATABASE copy CASCADE")
 	}
+	checkLeftovers(t, n)
+}
+
+// TestNothingOutlivesTheProcess leaves behind what only a living session would
+// clean up: temporary relations, and rows ingested beside transactions that were
+// still open. The next start takes them away.
+func TestNothingOutlivesTheProcess(t *testing.T) {
+	n := node.Start(t)
+	n.Exec("defaultdb", "CREATE TABLE t (a INT PRIMARY KEY, b TEXT)", "INSERT INTO t SELECT i, repeat('x', 60) || i FROM generate_series(1, 9000) AS g(i)")
+	want := n.Content("defaultdb")
+	ctx := context.Background()
+	open := func(statements ...string) *pgx.Conn {
+		conn := n.Conn("defaultdb")
+		for _, s := range statements {
+			if _, err := conn.Exec(ctx, s); err != nil {
+				t.Fatalf("%s: %v", s, err)
+			}
+		}
+		return conn
+	}
+	open("CREATE TEMP TABLE tt (a SERIAL PRIMARY KEY, b TEXT)", "INSERT INTO tt (b) SELECT 'x' || i FROM generate_series(1, 100) AS g(i)",
+		"CREATE TEMP SEQUENCE ts", "CREATE INDEX ON tt (b)")
+	open("BEGIN", "CREATE INDEX i ON t (b)")
+	conn := open("BEGIN", "CREATE TABLE fresh (a INT PRIMARY KEY, b TEXT)")
+	var rows strings.Builder
+	for i := range 6000 {
+		fmt.Fprintf(&rows, "%d\t%s\n", i, strings.Repeat("y", 300))
+	}
+	if _, err := conn.PgConn().CopyFrom(ctx, strings.NewReader(rows.String()), "COPY fresh FROM STDIN"); err != nil {
+		t.Fatal(err)
+	}
+	n.Kill()
+	if left := leftBytes(t, n.Store); !strings.Contains(left, "index 1 of table") || !strings.Contains(left, "index 2 of table") {
+		t.Errorf("the test leaves nothing behind, so it tests nothing: %q", left)
+	}
+	n.Restart()
+	if got := n.Rows("defaultdb", "SELECT relname FROM pg_class WHERE relname IN ('tt', 'ts', 'tt_a_seq', 'fresh', 'i')"); len(got) > 0 {
+		t.Errorf("after the restart there are %v", got)
+	}
+	same(t, "what was committed", n.Content("defaultdb"), want)
+	sameIndexes(t, n, "defaultdb")
 	checkLeftovers(t, n)
 }
