@@ -80,13 +80,16 @@ func (p *processor) run(ctx context.Context, pieces <-chan piece) error {
 type exportWorker struct {
 	p *processor
 
-	// small gathers pages too small for a file of their own.
+	// small gathers pages too small for a file of their own. The first one is
+	// kept as it came and copied only when a second one follows: an incremental
+	// often has no other.
 	small struct {
+		first   []byte
 		buf     *storage.SSTBuffer
-		w       *storage.SSTWriter
+		w       *storage.SSTWriter    // nil while there is only the first
 		sum     storage.ExportSummary // of the pages
-		written *storage.Summarizer   // of what went into the file
-		spans   []keys.Span
+		written *storage.Summarizer   // of what went into w
+		spans   []keys.Span           // of the pages; none: nothing gathered
 		start   hlc.Timestamp
 	}
 	// held are the files of a row that was cut: they count once it is complete.
@@ -210,12 +213,34 @@ func (w *exportWorker) takeSmall(ctx context.Context, page *kv.ExportPage, cover
 			return err
 		}
 	}
-	if s.w == nil {
-		s.buf = &storage.SSTBuffer{}
-		s.w, s.start = storage.NewSSTWriter(s.buf, storage.CompressFast), start
-		s.sum, s.written = storage.ExportSummary{}, storage.NewSummarizer(w.p.d.RevisionHistory || !start.IsEmpty())
+	if len(s.spans) == 0 {
+		s.first, s.start = page.SST, start
+	} else {
+		if s.w == nil {
+			s.buf = &storage.SSTBuffer{}
+			s.w = storage.NewSSTWriter(s.buf, storage.CompressFast)
+			s.written = storage.NewSummarizer(w.p.d.RevisionHistory || !start.IsEmpty())
+			if err := w.appendSmall(ctx, s.first, s.spans[0]); err != nil {
+				return err
+			}
+			s.first = nil
+		}
+		if err := w.appendSmall(ctx, page.SST, covered); err != nil {
+			return err
+		}
 	}
-	err := storage.VisitSST(ctx, storage.NewMemSST(page.SST), covered.Key, covered.EndKey, storage.SSTVisitor{
+	s.sum.Add(&page.Summary)
+	s.spans = append(s.spans, covered)
+	if s.w != nil && s.w.DataBytes() >= w.p.pageBytes/2 {
+		return w.flushSmall(ctx)
+	}
+	return nil
+}
+
+// appendSmall copies a page into the file of small ones.
+func (w *exportWorker) appendSmall(ctx context.Context, sst []byte, sp keys.Span) error {
+	s := &w.small
+	err := storage.VisitSST(ctx, storage.NewMemSST(sst), sp.Key, sp.EndKey, storage.SSTVisitor{
 		Version: func(key storage.MVCCKey, value []byte) error {
 			s.written.Add(key.Key, value, key.Timestamp)
 			return s.w.PutVersion(key, value)
@@ -228,23 +253,22 @@ func (w *exportWorker) takeSmall(ctx context.Context, page *kv.ExportPage, cover
 	if err != nil {
 		return fmt.Errorf("gathering small pages: %w", err)
 	}
-	s.sum.Add(&page.Summary)
-	s.spans = append(s.spans, covered)
-	if s.w.DataBytes() >= w.p.pageBytes/2 {
-		return w.flushSmall(ctx)
-	}
 	return nil
 }
 
 // flushSmall completes the file of small pages.
 func (w *exportWorker) flushSmall(ctx context.Context) error {
-	s := &w.small
-	if s.w == nil {
+	// The upload goes on while the next file is gathered: it owns what it gets.
+	s := w.small
+	w.small.first, w.small.buf, w.small.w, w.small.written, w.small.spans = nil, nil, nil, nil, nil
+	w.small.sum = storage.ExportSummary{}
+	if len(s.spans) == 0 {
 		return nil
 	}
-	sst := s.w
-	s.w = nil
-	if _, err := sst.Finish(); err != nil {
+	if s.w == nil {
+		return w.upload(ctx, s.first, &s.sum, s.start, s.spans, s.sum)
+	}
+	if _, err := s.w.Finish(); err != nil {
 		return err
 	}
 	// What the pages counted is compared with what the files hold once all are
@@ -255,10 +279,7 @@ func (w *exportWorker) flushSmall(ctx context.Context) error {
 			have.ViewKVs, have.View, have.ViewUnknown = ix.ViewKVs, ix.View, ix.ViewUnknown
 		}
 	}
-	// The upload goes on while the next file is gathered: it owns what it gets.
-	spans, sum, buf := s.spans, s.sum, s.buf
-	s.spans, s.sum, s.buf, s.written = nil, storage.ExportSummary{}, nil, nil
-	return w.upload(ctx, buf.Bytes(), &written, s.start, spans, sum)
+	return w.upload(ctx, s.buf.Bytes(), &written, s.start, s.spans, s.sum)
 }
 
 // upload writes a file while the worker exports the next page, and reports it. The

@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -218,6 +219,87 @@ func TestCrashBetweenChecksumAndManifest(t *testing.T) {
 	}
 	if l.Manifest.EntryCounts.Rows != 500 {
 		t.Errorf("got %d rows", l.Manifest.EntryCounts.Rows)
+	}
+}
+
+// TestSomeNamesTaken: whichever file of a layer a dead run left, all that the
+// manifest names is this run's.
+func TestSomeNamesTaken(t *testing.T) {
+	s, locs := oneStore(t)
+	mustWrite(t, locs, "whole", draft(1, hlc.Timestamp{}, sec(0), 2))
+	for _, n := range names(t, s) {
+		n = strings.TrimPrefix(n, "whole/")
+		if n == manifestName {
+			continue
+		}
+		t.Run(n, func(t *testing.T) {
+			s, locs := oneStore(t)
+			if err := s.Put(t.Context(), "d/"+n, strings.NewReader("left")); err != nil {
+				t.Fatal(err)
+			}
+			mustWrite(t, locs, "d", draft(1, hlc.Timestamp{}, sec(0), 5))
+			l, err := Open(t.Context(), locs, "d")
+			if err != nil {
+				t.Fatal(err)
+			}
+			files, descs := 0, 0
+			if err := l.Files(t.Context(), func(*DataFile) error { files++; return nil }); err != nil || files != 5 {
+				t.Errorf("%d files, %v", files, err)
+			}
+			if err := l.Descriptors(t.Context(), func(*backuppb.DescriptorEntry) error { descs++; return nil }); err != nil || descs != 2 {
+				t.Errorf("%d descriptors, %v", descs, err)
+			}
+		})
+	}
+}
+
+// slowStore counts the puts under way and fails one of them.
+type slowStore struct {
+	*extstore.Mem
+	fail string
+
+	mu      sync.Mutex
+	pending int
+	most    int
+	early   bool // the manifest came while another put was under way
+}
+
+func (s *slowStore) Put(ctx context.Context, name string, body io.Reader) error {
+	s.mu.Lock()
+	s.pending++
+	s.most = max(s.most, s.pending)
+	s.early = s.early || strings.HasSuffix(name, "/"+manifestName) && s.pending > 1
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		s.pending--
+		s.mu.Unlock()
+	}()
+	if strings.HasSuffix(name, "/"+s.fail) {
+		return errors.New("no")
+	}
+	time.Sleep(time.Millisecond)
+	return s.Mem.Put(ctx, name, body)
+}
+
+// TestManifestComesLast: the files of a layer are put side by side, the manifest
+// when all of them are there, and not at all if one fails.
+func TestManifestComesLast(t *testing.T) {
+	s := &slowStore{Mem: extstore.NewMem(), fail: "none"}
+	locs := Locations{{Store: s}}
+	mustWrite(t, locs, "d", draft(1, hlc.Timestamp{}, sec(0), 2))
+	if s.early || s.most < 3 {
+		t.Errorf("the manifest was early: %t; at most %d puts at once", s.early, s.most)
+	}
+	for _, n := range names(t, s.Mem) {
+		n = strings.TrimPrefix(n, "d/")
+		s := &slowStore{Mem: extstore.NewMem(), fail: n}
+		if _, err := Write(t.Context(), Locations{{Store: s}}, "d", draft(1, hlc.Timestamp{}, sec(0), 2)); err == nil {
+			t.Errorf("%s cannot be put and nobody notices", n)
+		}
+		if exists, err := Exists(t.Context(), s, "d"); exists || err != nil {
+			t.Errorf("without %s there is a manifest (%v)", n, err)
+		}
 	}
 }
 

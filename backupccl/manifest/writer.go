@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"path"
 	"sort"
 	"strings"
 
@@ -41,6 +39,10 @@ type Draft struct {
 // the manifest, whose put decides whether the layer exists. An earlier run of
 // the same backup that came that far counts as success; the layer of another
 // one is an error, and nothing of it is touched.
+//
+// All files but the manifest are put at once, since their names are known
+// before: each waits for a disk or a bucket. If an earlier run has taken a name,
+// all are put again under names of their own, and the manifest says which.
 func Write(ctx context.Context, locs Locations, dir string, d Draft) (*backuppb.Manifest, error) {
 	if err := d.check(locs); err != nil {
 		return nil, fmt.Errorf("before writing the manifest: %w", err)
@@ -49,40 +51,41 @@ func Write(ctx context.Context, locs Locations, dir string, d Draft) (*backuppb.
 }
 
 func writeUnchecked(ctx context.Context, locs Locations, dir string, d Draft) (*backuppb.Manifest, error) {
-	m := proto.CloneOf(d.Header)
-	m.FormatVersion = FormatVersion
-	m.HasExternalManifestSsts = true
-	m.EntryCounts = &backuppb.RowCount{}
-	root := at(locs.Default(), dir)
-	if err := writeDescriptors(ctx, root, d, m); err != nil {
-		return nil, err
-	}
-	if err := writeStatistics(ctx, root, d, m); err != nil {
-		return nil, err
-	}
-	for n, loc := range locs {
-		part, err := writePart(ctx, at(loc.Store, dir), n, loc.Locality, m.Id, d.Files, d.Covered[n])
-		if err != nil {
-			return nil, err
-		}
-		m.Parts = append(m.Parts, part)
-		AddCounts(m.EntryCounts, part.EntryCounts)
-		if n > 0 {
-			m.LocalityKvs = append(m.LocalityKvs, loc.Locality)
-			m.PartitionDescriptorFilenames = append(m.PartitionDescriptorFilenames, part.Name)
-		}
-	}
-	if err := checkManifest(m); err != nil {
-		return nil, fmt.Errorf("before writing the manifest: %w", err)
-	}
-	b, err := seal(m)
+	l, err := newLists(locs, d)
 	if err != nil {
 		return nil, err
 	}
-	if err := writeChecksum(ctx, root, b); err != nil {
-		return nil, err
+	root := at(locs.Default(), dir)
+	for suffix := ""; ; {
+		m, files, err := l.name(locs, dir, d, suffix)
+		if err != nil {
+			return nil, err
+		}
+		if err := checkManifest(m); err != nil {
+			return nil, fmt.Errorf("before writing the manifest: %w", err)
+		}
+		b, err := seal(m)
+		if err != nil {
+			return nil, err
+		}
+		taken, err := putAll(ctx, append(files, checksumFile(root, b, suffix != "")))
+		if err != nil {
+			return nil, err
+		}
+		if !taken {
+			return putManifest(ctx, root, dir, m, b)
+		}
+		var nonce [4]byte
+		if _, err := rand.Read(nonce[:]); err != nil {
+			return nil, err
+		}
+		suffix = "-" + hex.EncodeToString(nonce[:])
 	}
-	err = root.Put(ctx, manifestName, bytes.NewReader(b))
+}
+
+// putManifest puts the manifest b of a layer, whose other files are all durable.
+func putManifest(ctx context.Context, root extstore.Store, dir string, m *backuppb.Manifest, b []byte) (*backuppb.Manifest, error) {
+	err := root.Put(ctx, manifestName, bytes.NewReader(b))
 	if !errors.Is(err, extstore.ErrExists) {
 		return m, err
 	}
@@ -137,92 +140,6 @@ func ErrManifestExists(dir string) error {
 	return pgerr.Newf(pgerr.DuplicateFile, "%s already contains a BACKUP_MANIFEST file", dir)
 }
 
-// writeChecksum writes the first four bytes of the manifest's SHA-256. A run
-// that died between checksum and manifest may have left another one under the
-// usual name; nothing is overwritten, so this one's name then tells its content.
-func writeChecksum(ctx context.Context, root extstore.Store, manifest []byte) error {
-	sum := sha256.Sum256(manifest)
-	err := root.Put(ctx, manifestChecksum, bytes.NewReader(sum[:4]))
-	if !errors.Is(err, extstore.ErrExists) {
-		return err
-	}
-	err = root.Put(ctx, manifestChecksum+"-"+hex.EncodeToString(sum[:4]), bytes.NewReader(sum[:4]))
-	if errors.Is(err, extstore.ErrExists) {
-		return nil
-	}
-	return err
-}
-
-// putNew writes b under name, or under a name made from it when an earlier run
-// took name, and returns the name used.
-func putNew(ctx context.Context, s extstore.Store, name string, b []byte) (string, error) {
-	err := s.Put(ctx, name, bytes.NewReader(b))
-	for errors.Is(err, extstore.ErrExists) {
-		var nonce [4]byte
-		if _, err := rand.Read(nonce[:]); err != nil {
-			return "", err
-		}
-		ext := path.Ext(name)
-		if strings.HasPrefix(name, partPrefix) && ext != ".sst" {
-			ext = "" // A locality may hold a dot.
-		}
-		name = strings.TrimSuffix(name, ext) + "-" + hex.EncodeToString(nonce[:]) + ext
-		err = s.Put(ctx, name, bytes.NewReader(b))
-	}
-	return name, err
-}
-
-func writePart(
-	ctx context.Context, s extstore.Store, n int, locality string, id []byte, all []*backuppb.File, covered []keys.Span,
-) (*backuppb.Part, error) {
-	var files []*backuppb.File
-	counts := &backuppb.RowCount{}
-	var size int64
-	for _, f := range all {
-		if sameLocality(f.LocalityKv, locality) {
-			files = append(files, f)
-			AddCounts(counts, f.EntryCounts)
-			size += int64(f.BackingFileSize)
-		}
-	}
-	sort.Slice(files, func(i, j int) bool { return bytes.Compare(fileKey(files[i]), fileKey(files[j])) < 0 })
-	var buf bytes.Buffer
-	w := storage.NewListWriter(&buf)
-	for _, f := range files {
-		b, err := proto.MarshalOptions{Deterministic: true}.Marshal(f)
-		if err != nil {
-			return nil, err
-		}
-		if err := w.Add(fileKey(f), b); err != nil {
-			return nil, err
-		}
-	}
-	if err := w.Close(); err != nil {
-		return nil, fmt.Errorf("writing file list: %w", err)
-	}
-	name := partName(n, locality)
-	list, err := putNew(ctx, s, name+fileListSuffix, buf.Bytes())
-	if err != nil {
-		return nil, fmt.Errorf("writing file list: %w", err)
-	}
-	listSum := sha256.Sum256(buf.Bytes())
-	b, err := seal(&backuppb.PartManifest{
-		LocalityKv: locality, BackupId: id, FormatVersion: FormatVersion,
-		FileList: list, FileListSha256: listSum[:], Files: int64(len(files)), EntryCounts: counts, Bytes: size,
-		Covered: SpansPB(covered),
-	})
-	if err != nil {
-		return nil, err
-	}
-	if name, err = putNew(ctx, s, name, b); err != nil {
-		return nil, fmt.Errorf("writing part manifest: %w", err)
-	}
-	sum := sha256.Sum256(b)
-	return &backuppb.Part{
-		Name: name, LocalityKv: locality, Sha256: sum[:], Files: int64(len(files)), EntryCounts: counts, Bytes: size,
-	}, nil
-}
-
 func sameLocality(a, b string) bool {
 	return a == b || (a == "" || a == DefaultLocality) && (b == "" || b == DefaultLocality)
 }
@@ -249,8 +166,8 @@ func descriptorKey(e *backuppb.DescriptorEntry) keys.Key {
 	return encoding.EncodeUvarintAscending(descriptorKeyPrefix.Clone(), uint64(e.Id))
 }
 
-func writeDescriptors(ctx context.Context, root extstore.Store, d Draft, m *backuppb.Manifest) error {
-	entries := append([]*backuppb.DescriptorEntry(nil), d.Descriptors...)
+func descriptorList(all []*backuppb.DescriptorEntry) ([]byte, error) {
+	entries := append([]*backuppb.DescriptorEntry(nil), all...)
 	sort.Slice(entries, func(i, j int) bool {
 		return bytes.Compare(descriptorKey(entries[i]), descriptorKey(entries[j])) < 0
 	})
@@ -259,39 +176,14 @@ func writeDescriptors(ctx context.Context, root extstore.Store, d Draft, m *back
 	for _, e := range entries {
 		b, err := proto.MarshalOptions{Deterministic: true}.Marshal(e)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if err := w.Add(descriptorKey(e), b); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	if err := w.Close(); err != nil {
-		return fmt.Errorf("writing descriptor list: %w", err)
-	}
-	name, err := putNew(ctx, root, descriptorListName, buf.Bytes())
-	if err != nil {
-		return fmt.Errorf("writing descriptor list: %w", err)
-	}
-	sum := sha256.Sum256(buf.Bytes())
-	m.DescriptorList, m.DescriptorListSha256, m.Descriptors = name, sum[:], int64(len(entries))
-	return nil
-}
-
-func writeStatistics(ctx context.Context, root extstore.Store, d Draft, m *backuppb.Manifest) error {
-	if len(d.Statistics.GetStatistics()) == 0 {
-		return nil
-	}
-	b, err := seal(d.Statistics)
-	if err != nil {
-		return err
-	}
-	name, err := putNew(ctx, root, statisticsName, b)
-	if err != nil {
-		return fmt.Errorf("writing statistics: %w", err)
-	}
-	sum := sha256.Sum256(b)
-	m.StatisticsFile, m.StatisticsSha256 = name, sum[:]
-	return nil
+	err := w.Close()
+	return buf.Bytes(), err
 }
 
 // checkManifest is what every manifest fulfils, before it is written and after

@@ -42,6 +42,7 @@ type TestingConfig struct {
 	BlockSize              int
 	TargetFileBytes        int64
 	MinLockRun             int
+	ExportChunkBytes       int // of versions passed on at once
 	DisableAutoCompactions bool
 }
 

@@ -81,27 +81,28 @@ func MVCCExport(ctx context.Context, r Reader, opts ExportOptions, w io.Writer) 
 			err = uerr
 		}
 	}()
+	incremental := !opts.StartTime.IsEmpty()
 	x := exporter{ctx: ctx, opts: opts, start: opts.Span.Key, end: opts.Span.End(),
-		sum: NewSummarizer(opts.AllRevisions || !opts.StartTime.IsEmpty())}
+		sink: exportSink{sum: NewSummarizer(opts.AllRevisions || incremental), out: w, compression: opts.Compression,
+			beside: incremental, chunkBytes: sinkChunkBytes}}
+	if n := v.eng.cfg.Testing.ExportChunkBytes; n > 0 {
+		x.sink.chunkBytes = n
+	}
 	if err := x.open(v); err != nil {
 		return ExportResult{}, err
 	}
 	defer func() {
+		x.sink.abort()
+		<-x.locksFound // Before v gives its iterators back.
 		if cerr := x.it.Close(); err == nil {
 			err = markEngineError(cerr)
 		}
-		if x.past != nil {
-			if cerr := x.past.Close(); err == nil {
+		if x.sink.past != nil {
+			if cerr := x.sink.past.it.Close(); err == nil {
 				err = markEngineError(cerr)
 			}
 		}
-		if x.w != nil {
-			x.w.Abort()
-		}
 	}()
-	if w != nil {
-		x.out = w
-	}
 	if err := x.run(); err != nil {
 		return ExportResult{}, err
 	}
@@ -115,20 +116,17 @@ type exporter struct {
 	start, end keys.Key
 	it         *pebble.Iterator
 	ranged     bool
-	past       *pebble.Iterator // the state at the start, without block filter; see view
-	pastBuf    []byte
 	viewed     keys.Key // the key whose newest version was taken into the view
+	sink       exportSink
 	locks      lockCursor
-	sum        *Summarizer
-	out        io.Writer
-	w          *SSTWriter // nil until there is something to write
+	locksFound chan struct{} // closed when locks stands on its first lock
+	locksErr   error         // of that; read after locksFound
 
 	stack   []hlc.Timestamp  // range tombstones over the position
 	ranges  []tombstoneStack // those to be exported
 	lastKey keys.Key         // of the last version exported
 	lastTS  hlc.Timestamp
 	bytes   int64
-	scratch []byte
 	keyBuf  []byte // the key at the iterator, with sentinel
 	seekBuf []byte
 	res     ExportResult
@@ -139,8 +137,11 @@ type exporter struct {
 // version in (StartTime, EndTime]: whatever else the iterator shows is checked
 // version by version, so the filter decides about speed alone. Locks and range
 // tombstones are read without it.
+//
+// The first lock is looked for beside the versions: a transaction that has just
+// committed leaves thousands of removed locks that are to be stepped over.
 func (x *exporter) open(v *view) error {
-	if err := x.locks.init(v, x.start, x.end, false, nil); err != nil {
+	if err := x.locks.open(v, x.start, x.end, false, nil); err != nil {
 		return err
 	}
 	o := pebble.IterOptions{
@@ -155,14 +156,24 @@ func (x *exporter) open(v *view) error {
 		o.PointKeyFilters = timeFilter(x.opts.StartTime, x.opts.EndTime)
 	}
 	var err error
-	if x.it, err = v.open(&o); err != nil || !x.opts.View || x.opts.StartTime.IsEmpty() {
+	if x.it, err = v.open(&o); err != nil {
 		return err
 	}
-	o.PointKeyFilters = nil
-	if x.past, err = v.open(&o); err != nil {
-		_ = x.it.Close()
+	if x.opts.View && !x.opts.StartTime.IsEmpty() {
+		o.PointKeyFilters = nil
+		past, err := v.open(&o)
+		if err != nil {
+			_ = x.it.Close()
+			return err
+		}
+		x.sink.past = newLookBack(past, x.opts.StartTime)
 	}
-	return err
+	x.locksFound = make(chan struct{})
+	go func() { // MVCCExport waits for it.
+		defer close(x.locksFound)
+		x.locksErr = x.locks.first()
+	}()
+	return nil
 }
 
 // wantTombstones says whether a deleted key must be mentioned.
@@ -173,7 +184,7 @@ func (x *exporter) wantTombstones() bool {
 // run visits the versions until the page is full or the span ends.
 func (x *exporter) run() error {
 	if x.opts.ResumeMidRow || !x.opts.ResumeTS.IsEmpty() {
-		x.sum.startInRow(x.start)
+		x.sink.sum.startInRow(x.start)
 	}
 	ok := x.it.First()
 	for ok {
@@ -203,8 +214,12 @@ func (x *exporter) run() error {
 		newKey := !bytes.Equal(prefix, x.keyBuf)
 		if newKey {
 			x.keyBuf = append(x.keyBuf[:0], prefix...)
-			if err := x.checkLocks(key, true); err != nil {
-				return err
+			select {
+			case <-x.locksFound:
+				if err := x.checkLocks(key, true); err != nil {
+					return err
+				}
+			default: // The check at the page's end has them all.
 			}
 		}
 		ts, err := fastTimestamp(ek, n)
@@ -292,103 +307,22 @@ func (x *exporter) version(key keys.Key, ek []byte, ts hlc.Timestamp) (full bool
 	}
 	x.bytes += size
 	x.lastKey, x.lastTS = append(x.lastKey[:0], key...), ts
-	x.scratch = append(x.scratch[:0], simple...)
-	if len(simple) > 0 {
-		clear(x.scratch[:valueChecksumLen])
-	}
-	x.sum.Add(key, x.scratch, ts)
-	if err := x.view(key, ts); err != nil {
-		return false, err
-	}
-	if x.out == nil {
-		return false, nil
-	}
-	return false, x.writer().putRaw(ek, x.scratch)
+	newest := x.newestInView(key)
+	return false, x.sink.add(key, ek, simple, ts, newest, newest && len(simple) > 0 && !x.hidden(ts))
 }
 
-// view brings the view up to date with the version just added. Only the newest
-// of a key within the export's time counts, which is the first one met. Without
+// newestInView says whether the version at hand decides what becomes of key in the
+// view: the newest within the export's time, which is the first one met. Without
 // history and start all versions are of that kind; finish adds them up.
-func (x *exporter) view(key keys.Key, ts hlc.Timestamp) error {
+func (x *exporter) newestInView(key keys.Key) bool {
 	if !x.opts.View || !x.opts.AllRevisions && x.opts.StartTime.IsEmpty() {
-		return nil
+		return false
 	}
 	if bytes.Equal(x.viewed, key) || !x.opts.ResumeTS.IsEmpty() && key.Equal(x.start) {
-		return nil
+		return false
 	}
 	x.viewed = append(x.viewed[:0], key...)
-	if len(x.scratch) > 0 && !x.hidden(ts) {
-		x.sum.appeared()
-	}
-	if x.past == nil {
-		return nil
-	}
-	return x.lookBack(key)
-}
-
-// lookBack takes what key was at the start out of the view.
-func (x *exporter) lookBack(key keys.Key) error {
-	x.pastBuf = appendTimestampSuffix(append(x.pastBuf[:0], x.keyBuf...), x.opts.StartTime)
-	ok := x.past.Valid()
-	for i := 0; ok && i < nextsBeforeSeek && compareEngineKeys(x.past.Key(), x.pastBuf) < 0; i++ {
-		ok = x.past.Next()
-	}
-	if !ok || compareEngineKeys(x.past.Key(), x.pastBuf) < 0 {
-		ok = x.past.SeekGE(x.pastBuf)
-	}
-	if !ok {
-		return markEngineError(x.past.Error())
-	}
-	hasPoint, hasRange := x.past.HasPointAndRange()
-	ek := x.past.Key()
-	n := int(ek[len(ek)-1])
-	if !hasPoint {
-		// A range key begins here; the point may follow.
-		if !x.past.Next() {
-			return markEngineError(x.past.Error())
-		}
-		hasPoint, hasRange = x.past.HasPointAndRange()
-		ek = x.past.Key()
-		n = int(ek[len(ek)-1])
-	}
-	if !hasPoint || n == 0 || n >= len(ek) || !bytes.Equal(ek[:len(ek)-n], x.keyBuf) {
-		return nil
-	}
-	ts, err := fastTimestamp(ek, n)
-	if err != nil {
-		return err
-	}
-	if hasRange {
-		for _, rk := range x.past.RangeKeys() {
-			t, err := decodeTimestampSuffix(rk.Suffix)
-			if err != nil {
-				return corruptionf("range key: %v", err)
-			}
-			if ts.LessEq(t) && t.LessEq(x.opts.StartTime) {
-				return nil // It was deleted already.
-			}
-		}
-	}
-	raw, err := x.past.ValueAndErr()
-	if err != nil {
-		return markEngineError(err)
-	}
-	simple, err := splitValue(raw)
-	if err != nil {
-		return fmt.Errorf("%s@%s: %w", keys.Pretty(key), ts, err)
-	}
-	if len(simple) > 0 {
-		x.sum.vanished(key, simple)
-	}
-	return nil
-}
-
-// writer opens the output at the first thing to be written.
-func (x *exporter) writer() *SSTWriter {
-	if x.w == nil {
-		x.w = NewSSTWriter(x.out, x.opts.Compression)
-	}
-	return x.w
+	return true
 }
 
 // pageFull says whether the page ends before a version of key of the given size
@@ -479,6 +413,9 @@ func (x *exporter) hidden(ts hlc.Timestamp) bool {
 // checkLocks passes the locks before key (and on it) and fails if one is within
 // the export's time.
 func (x *exporter) checkLocks(key keys.Key, on bool) error {
+	if <-x.locksFound; x.locksErr != nil {
+		return x.locksErr
+	}
 	var found []Lock
 	for visited := 0; x.locks.valid; visited++ {
 		c := x.locks.key.Compare(key)
@@ -505,6 +442,9 @@ func (x *exporter) checkLocks(key keys.Key, on bool) error {
 
 // finish writes the range tombstones and completes the page.
 func (x *exporter) finish() (ExportResult, error) {
+	if err := x.sink.drain(); err != nil {
+		return ExportResult{}, err
+	}
 	end := x.end
 	if x.res.ResumeKey != nil {
 		end = x.res.ResumeKey
@@ -517,29 +457,25 @@ func (x *exporter) finish() (ExportResult, error) {
 			continue
 		}
 		for _, ts := range rt.stack {
-			x.sum.AddRangeTombstone(rt.span, ts)
-			if x.out == nil {
+			x.sink.sum.AddRangeTombstone(rt.span, ts)
+			if x.sink.out == nil {
 				continue
 			}
-			if err := x.writer().PutRangeTombstone(rt.span, ts); err != nil {
+			if err := x.sink.writer().PutRangeTombstone(rt.span, ts); err != nil {
 				return ExportResult{}, err
 			}
 		}
 	}
-	x.res.Summary = x.sum.Summary()
+	x.res.Summary = x.sink.summary()
 	x.finishView()
 	stats := x.it.Stats()
 	x.res.BlockBytes = int64(stats.InternalStats.BlockBytes)
 	x.res.Empty = len(x.res.Summary.Indexes) == 0
-	if x.w != nil {
-		w := x.w
-		x.w = nil
-		n, err := w.Finish()
-		if err != nil {
-			return ExportResult{}, err
-		}
-		x.res.FileBytes = n
+	n, err := x.sink.finish()
+	if err != nil {
+		return ExportResult{}, err
 	}
+	x.res.FileBytes = n
 	return x.res, nil
 }
 

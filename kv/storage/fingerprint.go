@@ -229,9 +229,9 @@ func (s *Summarizer) appeared() {
 	s.cur.View.Add(s.last)
 }
 
-// vanished says that key, of the index entered last, had a value at the start
-// and has it no more.
+// vanished says that key had a value at the start and has it no more.
 func (s *Summarizer) vanished(key keys.Key, value []byte) {
+	s.enter(key)
 	s.buf = s.hashed(key[s.tableLen:], markValue, value)
 	h := xxh3.Hash128(s.buf)
 	s.cur.ViewKVs--

@@ -25,6 +25,14 @@ type lockCursor struct {
 
 // init moves to the first lock of [start, end) in the scan's direction.
 func (c *lockCursor) init(v *view, start, end keys.Key, reverse bool, rd *readSpec) error {
+	if err := c.open(v, start, end, reverse, rd); err != nil {
+		return err
+	}
+	return c.first()
+}
+
+// open prepares the cursor; first moves it to the first lock.
+func (c *lockCursor) open(v *view, start, end keys.Key, reverse bool, rd *readSpec) error {
 	var err error
 	if c.it, err = v.lockIter(); err != nil {
 		return err
@@ -36,7 +44,11 @@ func (c *lockCursor) init(v *view, start, end keys.Key, reverse bool, rd *readSp
 	n := len(buf)
 	buf = appendLockPrefix(buf, end)
 	c.lower, c.end = buf[:n:n], buf[n:]
-	if reverse {
+	return nil
+}
+
+func (c *lockCursor) first() error {
+	if c.reverse {
 		return c.settle(c.it.SeekLTWithLimit(c.end, c.lower))
 	}
 	return c.settle(c.it.SeekGEWithLimit(c.lower, c.end))

@@ -59,7 +59,7 @@ func runHistory(t *testing.T, seed uint64) (views int) {
 	cfg := testConfig(h.fs)
 	cfg.MemTableBytes = 64 << 10
 	cfg.Testing = TestingConfig{BlockSize: 1 + h.rng.IntN(300), TargetFileBytes: 2 << 10, MinLockRun: 1 + h.rng.IntN(4),
-		DisableAutoCompactions: h.rng.IntN(4) == 0}
+		ExportChunkBytes: 1 + h.rng.IntN(400), DisableAutoCompactions: h.rng.IntN(4) == 0}
 	e, err := Open(cfg)
 	if err != nil {
 		t.Fatal(err)

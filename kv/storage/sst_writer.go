@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/cockroachkvs"
@@ -127,7 +128,7 @@ func (s *SSTWriter) Finish() (int64, error) {
 
 // Abort gives the file up; what was written is no sstable.
 func (s *SSTWriter) Abort() {
-	s.out.aborted = true
+	s.out.aborted.Store(true)
 	_ = s.w.Close()
 }
 
@@ -135,11 +136,11 @@ func (s *SSTWriter) Abort() {
 type sstOutput struct {
 	w       io.Writer
 	n       int64
-	aborted bool
+	aborted atomic.Bool // set while the table's own goroutine may be writing
 }
 
 func (o *sstOutput) Write(p []byte) error {
-	if o.aborted {
+	if o.aborted.Load() {
 		return nil
 	}
 	n, err := o.w.Write(p)
