@@ -148,6 +148,14 @@ func (r *resolver) VisitPre(e tree.Expr) (bool, tree.Expr) {
 	if r.depth++; r.depth > maxExprDepth {
 		return r.fail(pgerr.New("54001", "stack depth limit exceeded"))
 	}
+	deeper, out := r.visit(e)
+	if !deeper {
+		r.depth-- // VisitPost is not called.
+	}
+	return deeper, out
+}
+
+func (r *resolver) visit(e tree.Expr) (bool, tree.Expr) {
 	switch t := e.(type) {
 	case *tree.UnresolvedName:
 		return r.name(t)
@@ -246,7 +254,7 @@ func (r *resolver) name(n *tree.UnresolvedName) (bool, tree.Expr) {
 		if err != nil {
 			return r.fail(err)
 		}
-		return r.VisitPre(vn)
+		return r.visit(vn)
 	}
 	c, err := r.s.resolve(n)
 	if err != nil {

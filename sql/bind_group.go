@@ -212,6 +212,7 @@ func lastPart(name string) string {
 
 // function treats the calls that cannot be evaluated where they stand.
 func (r *resolver) function(t *tree.FuncExpr) (bool, tree.Expr) {
+	t = r.withoutVoid(t)
 	def, err := t.Func.Resolve(r.b.p.s.data.SearchPath)
 	if err != nil {
 		// The type checker says it better, with the argument types.
@@ -246,6 +247,23 @@ func (r *resolver) function(t *tree.FuncExpr) (bool, tree.Expr) {
 	c := *t
 	c.Exprs = append(tree.Exprs(nil), t.Exprs...)
 	return true, &c
+}
+
+// withoutVoid drops arguments that are parameters of type void, as PostgreSQL
+// does for pgJDBC: those stand for the OUT parameters of {? = call f(?)}.
+func (r *resolver) withoutVoid(t *tree.FuncExpr) *tree.FuncExpr {
+	void := r.b.p.voidParams
+	if void == nil {
+		return t
+	}
+	c := *t
+	c.Exprs = nil
+	for _, e := range t.Exprs {
+		if ph, ok := e.(*tree.Placeholder); !ok || int(ph.Idx) >= len(void) || !void[ph.Idx] {
+			c.Exprs = append(c.Exprs, e)
+		}
+	}
+	return &c
 }
 
 // resolveCall resolves the arguments, FILTER and ORDER BY of a call and types it.

@@ -99,16 +99,17 @@ func (o *copyOutput) SetColumns(ctx context.Context, cols []ResultColumn) error 
 	if o.to, err = o.StartCopyOut(ctx, o.binary, len(cols)); err != nil {
 		return err
 	}
-	if o.buf = o.w.AppendHeader(o.buf[:0]); len(o.buf) > 0 {
+	if o.buf = o.w.AppendHeader(o.buf[:0]); len(o.buf) > 0 && !o.binary {
+		defer func() { o.buf = o.buf[:0] }()
 		return o.to.Write(ctx, o.buf)
 	}
-	return nil
+	return nil // The header of the binary format shares a message with the first row, as drivers expect.
 }
 
 func (o *copyOutput) AddRow(ctx context.Context, row tree.Datums) error {
 	settings := o.p.s.codecSettings()
 	o.count++
-	o.buf = o.w.AppendRowStart(o.buf[:0])
+	o.buf = o.w.AppendRowStart(o.buf)
 	for i, d := range row {
 		if d == tree.DNull {
 			o.buf = o.w.AppendNull(o.buf, i)
@@ -125,6 +126,7 @@ func (o *copyOutput) AddRow(ctx context.Context, row tree.Datums) error {
 		o.buf = o.w.AppendField(o.buf, i, o.field)
 	}
 	o.buf = o.w.AppendRowEnd(o.buf)
+	defer func() { o.buf = o.buf[:0] }()
 	return o.to.Write(ctx, o.buf)
 }
 
@@ -134,7 +136,7 @@ func (o *copyOutput) Complete(string) {}
 func (o *copyOutput) Rewind() bool { return false }
 
 func (o *copyOutput) finish(ctx context.Context) error {
-	if o.buf = o.w.AppendTrailer(o.buf[:0]); len(o.buf) > 0 {
+	if o.buf = o.w.AppendTrailer(o.buf); len(o.buf) > 0 {
 		if err := o.to.Write(ctx, o.buf); err != nil {
 			return err
 		}

@@ -210,15 +210,22 @@ func (p *planner) schemaStatement(stmt tree.Statement) (runner, string) {
 	case *parser.Analyze:
 		return plain(func(ctx context.Context) error { return p.checkRelations(ctx, n.Tables) }), "ANALYZE"
 	case *parser.Listen:
-		return plain(func(context.Context) error { return nil }), "LISTEN"
+		return plain(func(context.Context) error { return errNoNotifications("LISTEN") }), "LISTEN"
 	case *parser.Unlisten:
 		return plain(func(context.Context) error { return nil }), "UNLISTEN"
 	case *parser.Notify:
-		return plain(func(context.Context) error { return nil }), "NOTIFY"
+		return plain(func(context.Context) error { return errNoNotifications("NOTIFY") }), "NOTIFY"
 	case *parser.LockTable:
 		return plain(func(ctx context.Context) error { return p.lockTables(ctx, n) }), "LOCK TABLE"
 	}
 	return nil, ""
+}
+
+// errNoNotifications refuses what would otherwise wait for ever. UNLISTEN, which
+// connection pools send, is always true.
+func errNoNotifications(what string) error {
+	return pgerr.Newf(pgerr.FeatureNotSupported, "%s is not supported", what).
+		WithHint("There are no notifications between sessions; poll a table instead.")
 }
 
 func grantTag(revoke bool) string {

@@ -75,7 +75,11 @@ func (p *planner) resolveRelation(ctx context.Context, name any, kind relKind, i
 		return nil, err
 	}
 	if ref == nil {
-		text := strings.Join(catalog.NameParts(name), ".")
+		parts := catalog.NameParts(name)
+		text := parts[len(parts)-1] // PostgreSQL's DROP does not say where it looked
+		if kind == kindAlterable && !ifExists {
+			text = strings.Join(parts, ".")
+		}
 		if ifExists {
 			p.notice("%s \"%s\" does not exist, skipping", kind.missingWord(), text)
 			return nil, nil

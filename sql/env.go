@@ -21,6 +21,10 @@ type evalEnv struct{ p *planner }
 
 var _ builtins.Env = (*evalEnv)(nil)
 var _ tree.EvalPlanner = (*evalEnv)(nil)
+var _ builtins.TextEnv = (*evalEnv)(nil)
+
+// TextSettings are those that casts from and to text obey.
+func (e *evalEnv) TextSettings() *pgcodec.Settings { return e.p.s.codecSettings() }
 
 // installEval puts the environment into the evaluation context.
 func (p *planner) installEval() {

@@ -20,6 +20,14 @@ func (s *Session) execInTxn(ctx context.Context, ea execArgs, syncFollows bool) 
 	if done, err := s.execTxnControl(ctx, ea); done {
 		return false, err
 	}
+	switch s.tx.kind {
+	case txnAborted:
+		return false, pgerr.New(pgerr.InFailedSQLTransaction,
+			"current transaction is aborted, commands ignored until end of transaction block")
+	case txnCommitWait:
+		return false, pgerr.New(pgerr.InFailedSQLTransaction,
+			"current transaction is committed, commands ignored until end of transaction block")
+	}
 	if po := ea.portal; po != nil {
 		if po.done {
 			ea.res.Complete(rowsTag("SELECT", 0))
@@ -28,14 +36,6 @@ func (s *Session) execInTxn(ctx context.Context, ea execArgs, syncFollows bool) 
 		if po.run != nil {
 			return s.resume(ctx, ea)
 		}
-	}
-	switch s.tx.kind {
-	case txnAborted:
-		return false, pgerr.New(pgerr.InFailedSQLTransaction,
-			"current transaction is aborted, commands ignored until end of transaction block")
-	case txnCommitWait:
-		return false, pgerr.New(pgerr.InFailedSQLTransaction,
-			"current transaction is committed, commands ignored until end of transaction block")
 	}
 	auto := false
 	if s.tx.kind == noTxn {

@@ -151,7 +151,6 @@ type running struct {
 	pl    *plan
 	op    exec.Operator
 	c     *compiler
-	begun bool
 	n     int64 // rows returned in this execution
 	done  bool
 	total int64
@@ -184,12 +183,11 @@ func (p *planner) start(ctx context.Context, pl *plan, r *running) error {
 // there are no more.
 func (p *planner) pull(ctx context.Context, r *running, res ResultWriter, max int) (suspended bool, _ error) {
 	pl := r.pl
-	if pl.cols != nil && !r.begun {
+	if pl.cols != nil { // A portal that goes on writes to a result of its own.
 		if err := res.SetColumns(ctx, pl.cols); err != nil {
 			return false, err
 		}
 	}
-	r.begun = true
 	r.n = 0
 	for {
 		if max > 0 && r.n >= int64(max) {

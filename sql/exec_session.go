@@ -148,6 +148,7 @@ func (p *planner) discard(ctx context.Context, t *parser.Discard, res ResultWrit
 			return pgerr.New(pgerr.ActiveSQLTransaction, "DISCARD ALL cannot run inside a transaction block")
 		}
 		clear(p.s.prepared)
+		p.s.dropHeld()
 		if err := p.resetAllVars(ctx); err != nil {
 			return err
 		}
@@ -199,6 +200,8 @@ func (p *planner) declareCursor(ctx context.Context, t *parser.DeclareCursor, re
 	}
 	sub := &planner{s: p.s, srv: p.srv}
 	sub.reset(ctx, p.stmt, nil)
+	sub.setArgs(p.args)
+	sub.voidParams = p.voidParams
 	pl, err := sub.planStmt(ctx, t.Query)
 	if err != nil {
 		sub.mem.Close()
@@ -468,6 +471,9 @@ func (p *planner) describeOther(ctx context.Context, stmt tree.Statement) ([]Res
 			return nil, true, err
 		}
 		return c.columns(), true, nil
+	case *parser.DeclareCursor: // Planned for the types of its parameters.
+		_, err := p.planStmt(ctx, t.Query)
+		return nil, true, err
 	case *tree.Explain, *parser.Explain, *tree.ExplainAnalyzeDebug:
 		return explainColumns(), true, nil
 	}

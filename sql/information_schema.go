@@ -188,7 +188,7 @@ func visColumns(ctx context.Context, v *vctx, add func(vrow) error) error {
 	}
 	for _, name := range catalog.VirtualSchemas {
 		for _, t := range virtualSchemas()[name].order {
-			for i, c := range t.columns {
+			for i, c := range t.visible() {
 				r := vrow{"table_catalog": v.dbName(), "table_schema": name, "table_name": t.name, "column_name": c.name, "ordinal_position": i + 1,
 					"is_nullable": true, "is_identity": false, "is_generated": "NEVER", "is_updatable": false}
 				v.columnType(r, c.typ)

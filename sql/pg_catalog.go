@@ -251,7 +251,7 @@ func vPgClass(ctx context.Context, v *vctx, add func(vrow) error) error {
 		for _, t := range vs.order {
 			if err := add(vrow{
 				"oid": t.id, "relname": t.name, "relnamespace": vs.oid, "relowner": nodeOID, "reltuples": -1.0, "relpersistence": "p",
-				"relkind": vkind(vs, t), "relnatts": len(t.columns), "relispopulated": true, "relreplident": "n",
+				"relkind": vkind(vs, t), "relnatts": len(t.visible()), "relispopulated": true, "relreplident": "n",
 				"relacl": []string{"node=r/node", "=r/node"},
 			}); err != nil {
 				return err
@@ -391,7 +391,7 @@ func vPgAttribute(_ context.Context, v *vctx, add func(vrow) error) error {
 	}
 	for _, vs := range virtualSchemas() {
 		for _, t := range vs.order {
-			for i, c := range t.columns {
+			for i, c := range t.visible() {
 				if err := add(row(t.id, c.name, c.typ, i+1, false)); err != nil {
 					return err
 				}
@@ -875,6 +875,17 @@ func vPgDepend(_ context.Context, v *vctx, add func(vrow) error) error {
 			for _, n := range cols {
 				if err := add(vrow{"classid": classPgRewrite, "objid": defaultOID(view.ID(), 1023), "objsubid": 0, "refclassid": classPgClass,
 					"refobjid": t.ID(), "refobjsubid": n, "deptype": "n"}); err != nil {
+					return err
+				}
+			}
+		}
+		for _, c := range t.Columns() {
+			for _, id := range c.PB.UsesSequenceIds {
+				if v.tableByID[id] == nil {
+					continue
+				}
+				if err := add(vrow{"classid": classPgAttrdef, "objid": defaultOID(t.ID(), c.ID), "objsubid": 0, "refclassid": classPgClass,
+					"refobjid": id, "refobjsubid": 0, "deptype": "n"}); err != nil {
 					return err
 				}
 			}

@@ -2,6 +2,8 @@ package sql
 
 import (
 	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
@@ -27,8 +29,13 @@ func pgExpr(text string, columnType *types.T, enums catalog.EnumSet) string {
 		return text
 	}
 	if columnType != nil {
-		switch e.(type) {
-		case *tree.StrVal, *tree.DString:
+		switch v := e.(type) {
+		case *tree.StrVal:
+			if plain := plainConstant(v.RawString(), columnType); plain != "" {
+				return plain
+			}
+			return text + "::" + strings.TrimSuffix(baseTypeName(columnType, enums), "")
+		case *tree.DString:
 			return text + "::" + strings.TrimSuffix(baseTypeName(columnType, enums), "")
 		}
 	}
@@ -42,6 +49,28 @@ func pgExpr(text string, columnType *types.T, enums catalog.EnumSet) string {
 		out = strings.ReplaceAll(out, r[0], r[1])
 	}
 	return out
+}
+
+var plainNumber = regexp.MustCompile(`^[0-9]+(\.[0-9]*)?$`)
+
+// plainConstant is a quoted constant without its quotes, for the types and values
+// that PostgreSQL shows so; else "".
+func plainConstant(s string, t *types.T) string {
+	switch t.Family() {
+	case types.BoolFamily:
+		if b, err := tree.ParseDBool(strings.TrimSpace(s)); err == nil {
+			return strconv.FormatBool(bool(*b))
+		}
+	case types.IntFamily:
+		if t.Width() == 32 && plainNumber.MatchString(s) && !strings.Contains(s, ".") {
+			return s
+		}
+	case types.DecimalFamily:
+		if plainNumber.MatchString(s) && strings.Contains(s, ".") {
+			return s
+		}
+	}
+	return ""
 }
 
 // baseTypeName is a type's name without length.

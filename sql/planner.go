@@ -39,6 +39,8 @@ type planner struct {
 	committed bool
 	// preparing says that names and types are wanted, not effects.
 	preparing bool
+	// voidParams marks parameters that calls drop; nil: none.
+	voidParams []bool
 	// portal is set while a portal keeps this planner.
 	portal *Portal
 	env    evalEnv
@@ -72,7 +74,7 @@ func (p *planner) reset(ctx context.Context, stmt parser.Statement, res ResultWr
 	p.txn, p.cat = s.tx.txn, s.tx.cat
 	p.stmt, p.res = stmt, res
 	p.args, p.autoCommit, p.committed, p.preparing, p.depth = nil, false, false, false, 0
-	p.internal, p.descs = false, nil
+	p.internal, p.descs, p.voidParams = false, nil, nil
 	p.mem = exec.NewBudget(s.srv.memPool, s.srv.cfg.StatementMemoryBytes)
 
 	p.evalCtx = tree.EvalContext{

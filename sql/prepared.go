@@ -2,6 +2,7 @@ package sql
 
 import (
 	"context"
+	"strconv"
 
 	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
 	"github.com/auxten/postgresql-parser/pkg/sql/types"
@@ -29,6 +30,7 @@ type Prepared struct {
 	// used: the syntax tree has been bound once.
 	used   bool
 	codecs []*pgcodec.Codec
+	void   []bool // parameters of type void; nil: none
 	// fromSQL: made by PREPARE.
 	fromSQL bool
 }
@@ -83,6 +85,13 @@ func (s *Session) prepare(ctx context.Context, name string, stmt parser.Statemen
 	prep.hints = make([]*types.T, n)
 	for i, o := range params {
 		if o == 0 || o == oid.T_unknown {
+			continue
+		}
+		if o == oid.T_void {
+			if prep.void == nil {
+				prep.void = make([]bool, n)
+			}
+			prep.void[i], prep.hints[i] = true, types.String
 			continue
 		}
 		t, err := s.typeByOID(ctx, o)
@@ -208,6 +217,7 @@ func (p *planner) planPrepared(ctx context.Context, prep *Prepared) (*plan, erro
 		stmt = again.AST
 	}
 	prep.used = true
+	p.voidParams = prep.void
 	ph := &p.semaCtx.Placeholders
 	n := max(prep.Stmt.NumPlaceholders, len(prep.hints))
 	ph.Types = make(tree.PlaceholderTypes, n)
@@ -284,6 +294,17 @@ func (s *Session) LookupPrepared(name string) (*Prepared, error) {
 func (s *Session) LookupPortal(name string) (*Portal, error) {
 	if p := s.portals[name]; p != nil {
 		return p, nil
+	}
+	c := s.tx.cursors[name]
+	if c == nil {
+		c = s.held[name]
+	}
+	if c != nil { // DECLARE makes a portal too; psycopg describes it.
+		stmt, err := parser.ParseOne("FETCH ALL FROM " + quoteIdent(name))
+		if err != nil {
+			return nil, err
+		}
+		return &Portal{Name: name, Prep: &Prepared{Stmt: stmt, Columns: c.columns(), ReturnsRows: true}}, nil
 	}
 	return nil, pgerr.Newf(pgerr.InvalidCursorName, "portal %q does not exist", name)
 }
@@ -376,6 +397,11 @@ func (s *Session) bindPortal(ctx context.Context, name string, prep *Prepared, a
 // decodeParam reads the value of a parameter.
 func (s *Session) decodeParam(ctx context.Context, prep *Prepared, i int, a []byte, format int16) (tree.Datum, error) {
 	t, o := prep.types[i], prep.ParamTypes[i]
+	if t.Family() == types.OidFamily && o != oid.T_oid && format == pgcodec.FormatText {
+		if _, err := strconv.ParseUint(string(a), 10, 32); err != nil {
+			return s.regParam(ctx, o, string(a))
+		}
+	}
 	if users := catalog.UserTypeOIDs(t); len(users) > 0 {
 		var out tree.Datum
 		err := s.withCatalog(ctx, func(cat *catalog.Collection) error {
@@ -410,6 +436,22 @@ func (s *Session) decodeParam(ctx context.Context, prep *Prepared, i int, a []by
 		prep.codecs[i] = c
 	}
 	return c.Decode(a, format, s.codecSettings())
+}
+
+// regParam reads a name as the OID of a relation, type and so on.
+func (s *Session) regParam(ctx context.Context, typ oid.Oid, name string) (d tree.Datum, err error) {
+	err = s.withCatalog(ctx, func(cat *catalog.Collection) error {
+		p := &planner{s: s, srv: s.srv}
+		p.reset(ctx, parser.Statement{}, nil)
+		defer p.mem.Close()
+		p.cat = cat
+		id, err := (&evalEnv{p}).ResolveRegtype(ctx, typ, name)
+		if err == nil {
+			d = tree.NewDOid(tree.DInt(id))
+		}
+		return err
+	})
+	return d, err
 }
 
 // ExecutePortal runs a portal until maxRows rows (0: all) have been sent.
@@ -474,12 +516,20 @@ func (p *planner) cachedPlan(ctx context.Context, prep *Prepared) (*plan, error)
 		return nil, err
 	}
 	if prep.ReturnsRows && !sameColumns(prep.Columns, pl.cols) {
-		return nil, pgerr.New(pgerr.FeatureNotSupported, "cached plan must not change result type")
+		return nil, errResultTypeChanged()
 	}
 	if pl.cacheable && p.s.tx.asOf.IsEmpty() {
 		prep.plan = pl
 	}
 	return pl, nil
+}
+
+// errResultTypeChanged has the routine by which pgJDBC knows that preparing the
+// statement again helps.
+func errResultTypeChanged() *pgerr.Error {
+	e := pgerr.New(pgerr.FeatureNotSupported, "cached plan must not change result type")
+	e.Routine = "RevalidateCachedQuery"
+	return e
 }
 
 func sameColumns(a, b []ResultColumn) bool {

@@ -205,15 +205,20 @@ func (s *Server) roleDefaults(ctx context.Context, user, database string) (out [
 			}
 			superuser = len(m.Value) > 0
 		}
+		c := s.catalog.NewCollection(txn)
+		defer c.Release()
+		db, err := c.Database(ctx, database)
+		if err != nil {
+			return err
+		}
+		if db == nil {
+			return pgerr.Newf(pgerr.InvalidCatalogName, "database \"%s\" does not exist", database).
+				WithHint("New clusters have \"defaultdb\"; \"system\" is always there. SHOW DATABASES lists them all.")
+		}
 		if len(res.KVs) == 0 {
 			return nil
 		}
-		c := s.catalog.NewCollection(txn)
-		defer c.Release()
-		var dbID int64
-		if db, err := c.Database(ctx, database); err == nil && db != nil {
-			dbID = int64(db.ID())
-		}
+		dbID := int64(db.ID())
 		type hit struct {
 			rank     int
 			settings []string

@@ -397,7 +397,7 @@ func (p *planner) showColumns(ctx context.Context, n *tree.ShowColumns) (*rowSou
 	if ref.Table == nil {
 		vt := p.srv.virtualTableByName(ref.Schema.Name, ref.Name)
 		return source(def, func(_ context.Context, _ *planner, add func(...any) error) error {
-			for _, c := range vt.columns {
+			for _, c := range vt.visible() {
 				if err := add(c.name, catalog.SQLTypeName(c.typ, nil), true, nil, "", []string{}, c.hidden); err != nil {
 					return err
 				}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"regexp"
 	"sort"
 	"strconv"
 	"strings"
@@ -185,6 +186,20 @@ func parseTimeZone(in string) (*time.Location, string, error) {
 			return time.FixedZone(offsetName(int(sec)), int(sec)), offsetName(int(sec)), nil
 		}
 	}
+	if m := posixZone.FindStringSubmatch(s); m != nil {
+		// POSIX counts hours to the west.
+		sec := 0
+		for i, unit := range []int{3600, 60, 1} {
+			n, _ := strconv.Atoi(m[3+i]) // "" is 0
+			sec += n * unit
+		}
+		if m[2] != "-" {
+			sec = -sec
+		}
+		if -168*3600 < sec && sec < 168*3600 {
+			return time.FixedZone(s, sec), s, nil
+		}
+	}
 	loc, err := time.LoadLocation(s)
 	if err != nil {
 		// Zone names are not case-sensitive.
@@ -199,6 +214,9 @@ func parseTimeZone(in string) (*time.Location, string, error) {
 	}
 	return loc, loc.String(), nil
 }
+
+// posixZone matches a zone without summer time in POSIX notation: GMT-05:30.
+var posixZone = regexp.MustCompile(`^(<[^<>]+>|[A-Za-z]{3,})([+-]?)([0-9]{1,3})(?::([0-9]{2}))?(?::([0-9]{2}))?$`)
 
 // offsetName is PostgreSQL's name of a zone given as an offset.
 func offsetName(sec int) string {

@@ -113,6 +113,10 @@ func newVirtualTable(schema string, def pgfacts.Table, fill vpopulate) *virtualT
 			zero[i] = vzero(typ)
 		}
 	}
+	system := schema == catalog.PgCatalogName
+	if system { // psql and pg_dump ask for it
+		t.columns = append(t.columns, virtualColumn{name: "tableoid", typ: types.Oid, hidden: true})
+	}
 	t.populate = func(ctx context.Context, p *planner, db string, addRow func(...tree.Datum) error) error {
 		if fill == nil {
 			return nil
@@ -121,7 +125,10 @@ func newVirtualTable(schema string, def pgfacts.Table, fill vpopulate) *virtualT
 		if err != nil {
 			return err
 		}
-		row := make(tree.Datums, len(def.Columns))
+		row := make(tree.Datums, len(t.columns))
+		if system {
+			row[len(def.Columns)] = tree.NewDOid(tree.DInt(t.id))
+		}
 		return fill(ctx, v, func(r vrow) error {
 			used := 0
 			for i, c := range def.Columns {
@@ -149,6 +156,15 @@ func newVirtualTable(schema string, def pgfacts.Table, fill vpopulate) *virtualT
 		})
 	}
 	return t
+}
+
+// visible are the columns without those of the system, which are last.
+func (t *virtualTable) visible() []virtualColumn {
+	n := len(t.columns)
+	for n > 0 && t.columns[n-1].hidden {
+		n--
+	}
+	return t.columns[:n]
 }
 
 func (t *virtualTable) hasColumn(name string) bool {

@@ -90,6 +90,10 @@ type Error struct {
 	Position int    // 1-based, in characters of the query; 0 means none
 	Where    string // CONTEXT: what was being processed, as "COPY t, line 3, column a"
 
+	// Routine is the function of PostgreSQL that reports such an error, where
+	// drivers look at it.
+	Routine string
+
 	SchemaName, TableName, ColumnName, DataTypeName, ConstraintName string
 
 	cause error

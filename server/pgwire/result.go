@@ -57,7 +57,9 @@ func (r *resultWriter) SetColumns(_ context.Context, cols []sql.ResultColumn) er
 	if r.portal != nil {
 		r.codecs, r.formats = r.portal.stmt.columnCodecs(cols), r.portal.formats()
 		if n := len(r.formats); n > 1 && n != len(cols) {
-			return pgerr.Newf(pgerr.FeatureNotSupported, "cached plan must not change result type")
+			e := pgerr.New(pgerr.FeatureNotSupported, "cached plan must not change result type")
+			e.Routine = "RevalidateCachedQuery" // by which pgJDBC knows that preparing again helps
+			return e
 		}
 	} else {
 		r.codecs = makeCodecs(cols)

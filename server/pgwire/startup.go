@@ -28,6 +28,10 @@ const (
 // maxStartupBytes is PostgreSQL's limit for a startup packet.
 const maxStartupBytes = 10000
 
+// defaultDatabase is where a client goes that names none. PostgreSQL takes the
+// name of the user, which seldom is one of a database here.
+const defaultDatabase = "defaultdb"
+
 // errGone ends a connection without a word: the client wants or gets no answer.
 var errGone = errors.New("connection is done")
 
@@ -174,7 +178,7 @@ func sessionArgs(params map[string]string) (sql.SessionArgs, error) {
 		return args, pgerr.New("28000", "no PostgreSQL user name specified in startup packet")
 	}
 	if args.Database == "" {
-		args.Database = args.User
+		args.Database = defaultDatabase
 	}
 	if r := params["replication"]; r != "" && r != "false" && r != "off" && r != "0" {
 		return args, pgerr.New(pgerr.FeatureNotSupported, "replication connections are not supported")

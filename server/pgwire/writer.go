@@ -159,6 +159,7 @@ func (w *writer) errorOrNotice(typ byte, severity string, e *pgerr.Error) {
 	field('c', e.ColumnName)
 	field('d', e.DataTypeName)
 	field('n', e.ConstraintName)
+	field('R', e.Routine)
 	w.buf = append(w.buf, 0)
 	w.end(at)
 }

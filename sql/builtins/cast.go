@@ -139,14 +139,21 @@ func textOf(d tree.Datum) (string, bool) {
 
 // codecSettings are the session's settings for text forms.
 func codecSettings(ctx *tree.EvalContext) *pgcodec.Settings {
-	s := pgcodec.DefaultSettings()
 	if ctx == nil {
+		return pgcodec.DefaultSettings()
+	}
+	loc := ctx.GetLocation()
+	if env, ok := ctx.Planner.(TextEnv); ok {
+		s := env.TextSettings()
+		if s.Location != loc { // evaluated under another zone than the session's
+			c := *s
+			c.Location = loc
+			return &c
+		}
 		return s
 	}
-	s.Location = ctx.GetLocation()
-	if env, ok := ctx.Planner.(TextEnv); ok {
-		return env.TextSettings()
-	}
+	s := pgcodec.DefaultSettings()
+	s.Location = loc
 	return s
 }
 

@@ -57,7 +57,15 @@ func defineSystem(d definitions) {
 	}
 
 	// Session.
-	env("version", nil, tText, func(_ context.Context, e Env, _ tree.Datums) (tree.Datum, error) { return text(e.Version()) })
+	env("version", nil, tText, func(ctx context.Context, e Env, _ tree.Datums) (tree.Datum, error) {
+		// Knex, TypeORM and SQLAlchemy read the version that they can count on from
+		// the start of the text.
+		v, _, err := e.GetVar(ctx, "server_version", true)
+		if err != nil {
+			return nil, err
+		}
+		return text("PostgreSQL " + v + " compatible, " + e.Version())
+	})
 	name := func(names []string, f func(Env) string) {
 		for _, n := range names {
 			env(n, nil, types.Name, func(_ context.Context, e Env, _ tree.Datums) (tree.Datum, error) { return tree.NewDString(f(e)), nil })

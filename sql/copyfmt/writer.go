@@ -21,8 +21,10 @@ func (w *Writer) AppendHeader(b []byte) []byte {
 	if !w.opts.Header {
 		return b
 	}
+	plain := *w
+	plain.opts.ForceQuote = nil // is for values
 	for i, name := range w.opts.Columns {
-		b = w.AppendField(b, i, []byte(name))
+		b = plain.AppendField(b, i, []byte(name))
 	}
 	return w.AppendRowEnd(b)
 }

@@ -5,6 +5,8 @@ import (
 
 	"github.com/auxten/postgresql-parser/pkg/sql/types"
 	"github.com/lib/pq/oid"
+
+	"github.com/holdfastdb/holdfast/sql/catalog"
 )
 
 // Format codes of the wire protocol.
@@ -55,6 +57,9 @@ func Make(t *types.T, id oid.Oid, typMod int32) Codec {
 	if t != nil && t.Family() == types.ArrayFamily {
 		elemType := t.ArrayContents()
 		elemOID, ok := elementOID[id]
+		if !ok {
+			elemOID, ok = catalog.EnumOID(elemType)
+		}
 		if !ok {
 			elemOID = elemType.Oid()
 		}
