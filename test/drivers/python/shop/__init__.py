@@ -1,0 +1,1 @@
+"""A Django application for django_drive.py."""
