@@ -441,7 +441,9 @@ func (run *restoreRun) ingest(ctx context.Context, p *indexPlan, files []storage
 		}
 		if page.FileBytes > 0 && !run.verifyOnly {
 			sp := keys.Span{Key: page.First, EndKey: page.Last.Next()}
-			if _, err := run.s.cfg.DB.AddSSTable(ctx, sp, buf.Bytes(), kv.AddSSTableOptions{}); err != nil {
+			// A piece may be repeated after a crash. A worker that outlived its job's
+			// claim must not write over what users did since the restore was published.
+			if _, err := run.s.cfg.DB.AddSSTable(ctx, sp, buf.Bytes(), kv.AddSSTableOptions{OnlyRepeat: true}); err != nil {
 				return err
 			}
 		}

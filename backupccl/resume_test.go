@@ -23,6 +23,7 @@ import (
 	"github.com/holdfastdb/holdfast/internal/systables"
 	"github.com/holdfastdb/holdfast/jobs"
 	"github.com/holdfastdb/holdfast/kv"
+	"github.com/holdfastdb/holdfast/kv/storage"
 	"github.com/holdfastdb/holdfast/sql/catalog"
 	"github.com/holdfastdb/holdfast/sql/catalog/catalogpb"
 	"github.com/holdfastdb/holdfast/sql/parser"
@@ -266,6 +267,56 @@ func TestClusterRestoreWithoutSystemTables(t *testing.T) {
 	n.places.wrap = nil
 	n.mustRun(restoreFrom(parser.Targets{}))
 	n.expect("d", "t", model)
+}
+
+// TestLateWorker: a worker of a restore that lives on after its job lost its claim,
+// and somebody else published the table, repeats what it read. Rows that were
+// changed or deleted since stay as they are.
+func TestLateWorker(t *testing.T) {
+	n, model := sampleNode(t, nodeOptions{})
+	n.mustRun(backupInto(databases("d")))
+	n.mustRun(restoreFrom(databases("d"), newName("e")))
+	ctx := t.Context()
+	rec := n.waitState(jobs.TypeRestore, jobs.Succeeded)
+	d := &backuppb.RestoreDetails{}
+	if err := proto.Unmarshal(rec.Payload.Details, d); err != nil {
+		t.Fatal(err)
+	}
+	col, err := n.svc.openCollection(ctx, d.Uris, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer col.close()
+	src, err := n.svc.loadSource(ctx, col, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := func() (first error) {
+		run := &restoreRun{s: n.svc, d: d, src: src}
+		run.mu.progress, run.mu.indexes, run.mu.savedAt = &backuppb.RestoreProgress{}, map[storage.IndexID]*backuppb.IndexSummary{}, time.Now()
+		plans, err := run.plan(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, pc := range cutPieces(plans, nil) {
+			if err := run.piece(ctx, &fileCache{}, pc); first == nil {
+				first = err
+			}
+		}
+		return first
+	}
+	tbl := n.table("e", "t")
+	if err := again(); err != nil {
+		t.Errorf("repeated at once: %v", err)
+	}
+	n.expect("e", "t", model)
+	for _, change := range []rows{{3: "by a user"}, {4: ""}} {
+		n.write(tbl, model, change)
+		if err := again(); err == nil || !strings.Contains(err.Error(), "would shadow the live key") {
+			t.Errorf("after %v: %v", change, err)
+		}
+		n.expect("e", "t", model)
+	}
 }
 
 // TestLatestIsTheNewestEnd: LATEST means the full with the latest end, whichever

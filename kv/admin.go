@@ -65,6 +65,7 @@ func (db *DB) Export(ctx context.Context, span keys.Span, opts ExportOptions) (E
 type AddSSTableOptions struct {
 	DisallowShadowing bool // fail if a key of the sstable is live in the span
 	RequireEmpty      bool // fail if the span holds anything
+	OnlyRepeat        bool // fail if the span has a key of the sstable in another state, deleted too
 	NoWait            bool // fail if a transaction has locked a key of the span
 }
 
@@ -75,7 +76,7 @@ type AddSSTableOptions struct {
 func (db *DB) AddSSTable(ctx context.Context, span keys.Span, sst []byte, opts AddSSTableOptions) (hlc.Timestamp, error) {
 	resp, err := db.sendOne(ctx, kvpb.Header{WaitPolicy: waitPolicy(false, opts.NoWait)}, kvpb.Request{
 		Op: kvpb.OpAddSSTable, Key: span.Key, EndKey: span.End(),
-		Args: &kvpb.AddSSTableArgs{SST: sst, DisallowShadowing: opts.DisallowShadowing, RequireEmpty: opts.RequireEmpty},
+		Args: &kvpb.AddSSTableArgs{SST: sst, DisallowShadowing: opts.DisallowShadowing, RequireEmpty: opts.RequireEmpty, OnlyRepeat: opts.OnlyRepeat},
 	})
 	if err != nil {
 		return hlc.Timestamp{}, fmt.Errorf("ingesting %d bytes into %s: %w", len(sst), span, err)

@@ -136,6 +136,9 @@ type AddSSTableArgs struct {
 	DisallowShadowing bool
 	// RequireEmpty fails if the span holds any key.
 	RequireEmpty bool
+	// OnlyRepeat fails if the span knows a key of the sstable with another value, or
+	// as deleted.
+	OnlyRepeat bool
 }
 
 // AddSSTableReply says at which timestamp the keys are.

@@ -91,7 +91,7 @@ func (e *evaluation) addSSTable(ctx context.Context, q *kvpb.Request, rs *kvpb.R
 	}
 	e.proposal.batch = nil
 	e.proposal.ingest = &ingestion{sst: args.SST, opts: storage.IngestOptions{
-		Span: q.Span(), Timestamp: e.writeTS, RequireEmpty: args.RequireEmpty, DisallowShadowing: args.DisallowShadowing,
+		Span: q.Span(), Timestamp: e.writeTS, RequireEmpty: args.RequireEmpty, DisallowShadowing: args.DisallowShadowing, OnlyRepeat: args.OnlyRepeat,
 	}}
 	rs.Reply = &kvpb.AddSSTableReply{Timestamp: e.writeTS}
 	return nil

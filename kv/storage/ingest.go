@@ -26,6 +26,10 @@ type IngestOptions struct {
 	RequireEmpty bool
 	// DisallowShadowing refuses a file with a key that is live in the store.
 	DisallowShadowing bool
+	// OnlyRepeat refuses a file with a key that the store knows, unless the same
+	// value is live there: an ingestion may be repeated, and changes nothing that
+	// happened since.
+	OnlyRepeat bool
 }
 
 // IngestResult is what an ingested file added.
@@ -176,7 +180,7 @@ func (e *Engine) checkIngest(ctx context.Context, sst []byte, opts IngestOptions
 				ts = k.Timestamp
 			}
 			if v != nil && newest {
-				if err := e.checkShadow(v, point, k.Key, ts, opts, &res.Stats); err != nil {
+				if err := e.checkShadow(v, point, k.Key, value, ts, opts, &res.Stats); err != nil {
 					return err
 				}
 			}
@@ -233,7 +237,7 @@ func (e *Engine) spanIsEmpty(opts IngestOptions) (empty bool, err error) {
 }
 
 // checkShadow compares a key of the file with what the store has of it.
-func (e *Engine) checkShadow(v *view, point *pebble.Iterator, key keys.Key, ts hlc.Timestamp, opts IngestOptions, stats *Stats) error {
+func (e *Engine) checkShadow(v *view, point *pebble.Iterator, key keys.Key, value []byte, ts hlc.Timestamp, opts IngestOptions, stats *Stats) error {
 	have, err := v.versionAt(point, key, hlc.MaxTimestamp, hlc.MaxTimestamp)
 	if err != nil || !have.found() {
 		return err
@@ -244,6 +248,16 @@ func (e *Engine) checkShadow(v *view, point *pebble.Iterator, key keys.Key, ts h
 	simple, err := splitValue(have.raw)
 	if err != nil {
 		return err
+	}
+	if opts.OnlyRepeat {
+		mine, err := splitValue(value)
+		if err != nil {
+			return err
+		}
+		// Checksums differ: those of ingested values are zero.
+		if len(simple) < valueChecksumLen || len(mine) < valueChecksumLen || !bytes.Equal(simple[valueChecksumLen:], mine[valueChecksumLen:]) {
+			return &ShadowingError{Key: key.Clone(), Actual: bytes.Clone(simple)}
+		}
 	}
 	if len(simple) == 0 {
 		return nil
