@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -361,5 +362,71 @@ func TestConditionalPutsAreNotRefreshed(t *testing.T) {
 	ok(t, t1.Commit(ctx))
 	if got := get(t, db, key("a")) + get(t, db, key("b")); got != "11" {
 		t.Fatalf("got %q", got)
+	}
+}
+
+// farAway delays answers that make a transaction come again: more for those that
+// come first.
+type farAway struct {
+	kv.Sender
+	late atomic.Int32
+}
+
+func (f *farAway) Send(ctx context.Context, ba *kvpb.BatchRequest) (*kvpb.BatchResponse, error) {
+	resp, err := f.Sender.Send(ctx, ba)
+	var late *kvpb.WriteTooOldError
+	if errors.As(err, &late) {
+		time.Sleep(max(0, 30-4*time.Duration(f.late.Add(1))) * time.Millisecond)
+	}
+	return resp, err
+}
+
+// Many want one row. Whoever is next finds that it came too late, moves its
+// snapshot and comes again: meanwhile nobody overtakes it, or it might never get
+// through.
+func TestQueueAtARowIsServedInOrder(t *testing.T) {
+	near := kvtest.NewDB(t)
+	db := kv.NewDB(kv.Config{Sender: &farAway{Sender: near.Sender()}, Clock: near.Clock()})
+	ok(t, db.Put(ctx, key("hot"), val("0")))
+	const n = 8
+	var txns [n]*kv.Txn
+	var done [n]chan error
+	for i := n - 1; i >= 0; i-- { // The snapshot of each is older than that of the one before it.
+		txns[i] = db.NewTxn(ctx, fmt.Sprint("waiter ", i))
+		get(t, txns[i], key("own%d", i)) // It cannot just move.
+	}
+	first := db.NewTxn(ctx, "first")
+	ok(t, first.Put(ctx, key("hot"), val("1")))
+	for i := range n {
+		if i%2 == 0 {
+			done[i] = after(func() error {
+				_, err := txns[i].GetWith(ctx, key("hot"), kv.GetOptions{ForUpdate: true})
+				return err
+			})
+		} else {
+			done[i] = after(func() error { return txns[i].Put(ctx, key("hot"), val("x")) })
+		}
+	}
+	ok(t, first.Commit(ctx))
+	for i := range n {
+		select {
+		case err := <-done[i]:
+			ok(t, err)
+		case <-time.After(10 * time.Second):
+			t.Fatalf("waiter %d does not get its turn", i)
+		}
+		time.Sleep(time.Millisecond)
+		for j := i + 1; j < n; j++ {
+			select {
+			case err := <-done[j]:
+				t.Fatalf("waiter %d has the row before waiter %d is done with it: %v", j, i, err)
+			default:
+			}
+		}
+		ok(t, txns[i].Put(ctx, key("hot"), val(fmt.Sprint(i))))
+		ok(t, txns[i].Commit(ctx))
+	}
+	if got := get(t, db, key("hot")); got != fmt.Sprint(n-1) {
+		t.Fatalf("the row is %q", got)
 	}
 }

@@ -144,7 +144,10 @@ func TestPutSortedMovesAboveReads(t *testing.T) {
 	db := kvtest.NewDB(t)
 	for _, read := range []func(*kv.Txn) error{
 		func(x *kv.Txn) error { _, err := x.Get(ctx, key("a0060")); return err },
-		func(x *kv.Txn) error { _, err := x.Scan(ctx, key("a0010"), key("a0010z"), kv.ScanOptions{}); return err },
+		func(x *kv.Txn) error {
+			_, err := x.Scan(ctx, key("a0010"), key("a0010z"), kv.ScanOptions{})
+			return err
+		},
 	} {
 		t1, reader := db.NewTxn(ctx, "t1"), db.NewTxn(ctx, "reader")
 		ok(t, read(reader))

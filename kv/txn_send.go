@@ -158,6 +158,10 @@ func (t *Txn) sendRetryingLocked(ctx context.Context, o *outgoing) (*kvpb.BatchR
 			t.proto.WriteTimestamp.Forward(partial.WriteTimestamp)
 			err = partial.Cause
 		}
+		var late *kvpb.WriteTooOldError
+		if errors.As(err, &late) && t.hb != nil {
+			t.locks.add(late.Key, nil) // The range keeps others away until we come again.
+		}
 		to, reason, ok := refreshTarget(err)
 		if !ok {
 			return nil, t.handleErrorLocked(o, err)

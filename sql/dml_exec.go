@@ -40,11 +40,11 @@ type rowWriter struct {
 	bytes int
 	// bulk, if set, takes new rows instead of batch.
 	bulk  *bulkLoader
-	exprs  *indexExprs // nil: no partial indexes and none on expressions
-	kvs    []rowenc.KV
-	old    []rowenc.KV
-	ks     []keys.Key
-	rows   int64 // net change of the row count
+	exprs *indexExprs // nil: no partial indexes and none on expressions
+	kvs   []rowenc.KV
+	old   []rowenc.KV
+	ks    []keys.Key
+	rows  int64 // net change of the row count
 }
 
 func (p *planner) newRowWriter(ctx context.Context, desc *catalog.Table) (*rowWriter, error) {

@@ -532,6 +532,19 @@ func (e *evaluation) failed(err error) {
 	}
 }
 
+// keepPlace locks the key at which a transaction came too late, in memory: it will
+// come again with a later snapshot, and among many that want the same row it would
+// find it changed each time.
+func (e *evaluation) keepPlace(err error) {
+	var wto *storage.WriteTooOldError
+	if e.ba.Txn == nil || !errors.As(err, &wto) {
+		return
+	}
+	meta := txnMeta(e.ba.Txn)
+	meta.WriteTimestamp = e.writeTS
+	e.r.store.locks.lockInMemory(meta, e.w.list, wto.Key) // If another has it, so be it.
+}
+
 // applied does what follows from the batch once it is applied, before the
 // latches are released.
 func (e *evaluation) applied() {

@@ -135,7 +135,8 @@ func (e *evaluation) transactionEnded() {
 	s := e.r.store
 	t := e.ba.Txn
 	if e.onePhase {
-		return // It has left nothing.
+		s.locks.releaseTxn(t.ID) // An attempt that came too late keeps its place by a lock.
+		return
 	}
 	if e.cleanup != nil || e.status == kvpb.TxnAborted {
 		s.locks.finished.add(t.ID, finishedTxn{status: e.status, commitTS: e.writeTS, epoch: t.Epoch, ignored: t.IgnoredSeqNums})

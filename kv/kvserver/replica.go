@@ -214,6 +214,7 @@ func (r *Replica) writeLatched(ctx context.Context, ba *kvpb.BatchRequest, w *wa
 			return nil, &c, nil
 		}
 		e.failed(err)
+		e.keepPlace(err)
 		return nil, nil, err
 	}
 	if err := r.store.coverClock(ctx, e.writeTS); err != nil {
