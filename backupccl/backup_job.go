@@ -433,6 +433,9 @@ func (b *backupRun) finish(ctx context.Context, col *collection) error {
 			}
 		}
 	}
+	if d.UpdatesClusterMonitoringMetrics {
+		b.s.lastCompleted.SetToCurrentTime()
+	}
 	progress := b.progress()
 	progress.Counts = b.written.EntryCounts
 	pb, err := proto.Marshal(progress)

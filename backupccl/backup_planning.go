@@ -132,7 +132,8 @@ func (s *Service) backupOptions(ctx context.Context, sess *Session, n *parser.Ba
 		return nil, errNoEncryption()
 	}
 	if o.StrictStorageLocality != nil {
-		return nil, pgerr.New(pgerr.FeatureNotSupported, "option strict storage locality is not supported by this version")
+		return nil, errUnsupportedOption("strict storage locality",
+			"Leave it out; each node writes to the bucket of its most specific locality.")
 	}
 	if d.RevisionHistory, err = optionBool(ctx, sess, "revision_history", o.RevisionHistory); err != nil {
 		return nil, err
@@ -142,6 +143,9 @@ func (s *Service) backupOptions(ctx context.Context, sess *Session, n *parser.Ba
 	} else if all && !n.Targets.Cluster() {
 		return nil, pgerr.New(pgerr.InvalidParameterValue,
 			"the include_all_virtual_clusters option is only supported for full cluster backups")
+	}
+	if d.UpdatesClusterMonitoringMetrics, err = optionBool(ctx, sess, "updates_cluster_monitoring_metrics", o.UpdatesClusterMonitoringMetrics); err != nil {
+		return nil, err
 	}
 	if d.ExecutionLocality, err = optionString(ctx, sess, o.ExecutionLocality); err != nil {
 		return nil, err
@@ -155,8 +159,8 @@ func (s *Service) backupOptions(ctx context.Context, sess *Session, n *parser.Ba
 		}
 		if strings.EqualFold(d.Subdir, "LATEST") {
 			d.Subdir, d.Latest = "", true
-		} else {
-			d.Subdir = manifest.CleanSubdir(d.Subdir)
+		} else if d.Subdir, err = cleanSubdir(d.Subdir); err != nil {
+			return nil, err
 		}
 	}
 	if d.Uris, err = evalURIs(ctx, sess, n.To); err != nil {
@@ -191,13 +195,33 @@ func (s *Service) checkExecutionLocality(filter string) error {
 	}
 	for _, tier := range strings.Split(filter, ",") {
 		if k, v, ok := strings.Cut(tier, "="); !ok || k == "" || v == "" || strings.Contains(v, "=") {
-			return pgerr.Newf(pgerr.InvalidParameterValue, "tier must be in the form \"key=value\" not %q", tier)
+			return pgerr.Newf(pgerr.InvalidParameterValue, "tier must be in the form \"key=value\" not %q", tier).
+				WithHint("Write EXECUTION LOCALITY = 'region=us-east,az=a'.")
 		}
 		if !have[tier] {
-			return pgerr.Newf(pgerr.ObjectNotInPrerequisiteState, "no instances found matching locality filter %s", filter)
+			here := s.cfg.Locality
+			if here == "" {
+				here = "none"
+			}
+			return pgerr.Newf(pgerr.ObjectNotInPrerequisiteState, "no instances found matching locality filter %s", filter).
+				WithHint("The only node of this cluster has the locality: %s.", here)
 		}
 	}
 	return nil
+}
+
+// cleanSubdir checks a subdirectory as users write it, and gives it its one
+// leading slash. It stays inside of its collection.
+func cleanSubdir(subdir string) (string, error) {
+	clean := manifest.CleanSubdir(subdir)
+	switch {
+	case clean == "/":
+		return "", pgerr.Newf(pgerr.InvalidParameterValue, "the subdirectory %q names no backup", subdir).WithHint(hintCollectionRoot)
+	case strings.Contains(clean+"/", "/../"), strings.Contains(clean+"/", "/./"), strings.Contains(clean, "//"):
+		return "", pgerr.Newf(pgerr.InvalidParameterValue, "the subdirectory %q is not a plain path", subdir).
+			WithHint("Name one that SHOW BACKUPS IN lists, or write LATEST.")
+	}
+	return clean, nil
 }
 
 func checkBackupPrivileges(ctx context.Context, sess *Session, sch *schema, sel *selection, cluster bool) error {
@@ -295,6 +319,9 @@ func describeBackup(d *backuppb.BackupDetails) string {
 	}
 	if d.ExecutionLocality != "" {
 		opts = append(opts, "execution locality = "+quoteSQL(d.ExecutionLocality))
+	}
+	if d.UpdatesClusterMonitoringMetrics {
+		opts = append(opts, "updates_cluster_monitoring_metrics = true")
 	}
 	writeOptions(&b, opts)
 	return b.String()

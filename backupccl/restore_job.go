@@ -56,7 +56,7 @@ func (r *restoreResumer) Resume(ctx context.Context, job *jobs.Job) error {
 		return err
 	}
 	if d.Targets.SystemUsers {
-		return r.restoreSystemUsers(ctx, job, src)
+		return r.restoreSystemUsers(ctx, job, src, d)
 	}
 	if !d.DescriptorsWritten {
 		if err := r.prepare(ctx, job, src, d); err != nil {

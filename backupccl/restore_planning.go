@@ -93,18 +93,25 @@ func (s *Service) restoreOptions(ctx context.Context, sess *Session, n *parser.R
 	if o.EncryptionPassphrase != nil || len(o.KMS) > 0 {
 		return nil, errNoEncryption()
 	}
+	const online, tenants = "Leave it out; the data is copied before the objects become visible.", "Leave it out; there are no virtual clusters."
 	for _, unsupported := range []struct {
 		name string
 		set  bool
+		hint string
 	}{
-		{"experimental copy", o.ExperimentalCopy}, {"experimental deferred copy", o.ExperimentalDeferredCopy},
-		{"virtual_cluster_name", o.VirtualClusterName != nil}, {"virtual_cluster", o.VirtualCluster != nil}, {"dry_run", o.DryRun},
+		{"experimental copy", o.ExperimentalCopy, online}, {"experimental deferred copy", o.ExperimentalDeferredCopy, online},
+		{"virtual_cluster_name", o.VirtualClusterName != nil, tenants}, {"virtual_cluster", o.VirtualCluster != nil, tenants},
+		{"dry_run", o.DryRun, "SHOW BACKUP says what a backup holds; schema_only with verify_backup_table_data reads all of it."},
 	} {
 		if unsupported.set {
-			return nil, pgerr.Newf(pgerr.FeatureNotSupported, "option %s is not supported by this version", unsupported.name)
+			return nil, errUnsupportedOption(unsupported.name, unsupported.hint)
 		}
 	}
 	var err error
+	if n.Targets.Tenant != "" {
+		return nil, pgerr.New(pgerr.FeatureNotSupported, "only the system tenant can restore other tenants").
+			WithHint("There are no virtual clusters: restore a cluster, databases or tables.")
+	}
 	if d.Targets, err = targetsFromAST(&n.Targets); err != nil {
 		return nil, err
 	}
@@ -114,8 +121,8 @@ func (s *Service) restoreOptions(ctx context.Context, sess *Session, n *parser.R
 		}
 		if strings.EqualFold(d.Subdir, "LATEST") {
 			d.Subdir, d.Latest = "", true
-		} else {
-			d.Subdir = manifest.CleanSubdir(d.Subdir)
+		} else if d.Subdir, err = cleanSubdir(d.Subdir); err != nil {
+			return nil, err
 		}
 	}
 	if d.IntoDb, err = optionString(ctx, sess, o.IntoDB); err != nil {
@@ -330,10 +337,7 @@ func (s *Service) loadSource(ctx context.Context, col *collection, d *backuppb.R
 	}
 	chain, err := manifest.LoadChain(ctx, col.locs, col.inc, subdir)
 	if err != nil {
-		if pgerr.GetCode(err) == pgerr.UndefinedFile && manifest.IsCollectionRoot(ctx, col.locs.Default(), subdir) {
-			return nil, pgerr.Wrapf(err, pgerr.UndefinedFile, "%s is the root of a collection", subdir)
-		}
-		return nil, err
+		return nil, hintAtRoot(ctx, col.locs.Default(), subdir, err)
 	}
 	src := &restoreSource{}
 	end := manifest.Time(d.EndTime)
@@ -393,6 +397,13 @@ func (src *restoreSource) selectTargets(d *backuppb.RestoreDetails) (*selection,
 	if err != nil {
 		return nil, fmt.Errorf("failed to resolve targets in the BACKUP location specified by the RESTORE statement, "+
 			"use SHOW BACKUP to find correct targets: %w", err)
+	}
+	for _, db := range sel.dbs {
+		if db.ID() == catalog.SystemDatabaseID && !d.Targets.Cluster {
+			return nil, pgerr.Newf(pgerr.DuplicateDatabase, "database %q already exists", db.Name()).
+				WithHint("It cannot be dropped or have another name. Restore single tables of it, " +
+					"as in RESTORE TABLE system.users … WITH into_db = 'other'.")
+		}
 	}
 	complete := map[uint32]bool{}
 	for _, id := range src.last.Manifest.CompleteDbs {

@@ -234,23 +234,32 @@ func (r *restoreResumer) takeRoleID(ctx context.Context, floor, n int64, last *i
 	return nil
 }
 
+// errNoUsers says what a backup lacks for RESTORE SYSTEM USERS.
+func errNoUsers(err error) error {
+	if pgerr.GetCode(err) != pgerr.InvalidParameterValue {
+		return err // It was there and could not be read.
+	}
+	return pgerr.New(pgerr.InvalidParameterValue, "cannot restore system users as no system.users table in the backup").
+		WithHint("Backups of the whole cluster hold it, and those of system.users and system.role_members.")
+}
+
 // restoreSystemUsers adds the users and roles of the backup that this cluster
 // does not have, with their options and memberships. Those that exist stay as
 // they are.
-func (r *restoreResumer) restoreSystemUsers(ctx context.Context, job *jobs.Job, src *restoreSource) error {
+func (r *restoreResumer) restoreSystemUsers(ctx context.Context, job *jobs.Job, src *restoreSource, d *backuppb.RestoreDetails) error {
 	at := src.sch.at
 	read := func(t *systables.Table) ([]systables.Row, error) { return readSystemRows(ctx, src, t, at) }
 	users, err := read(systables.Users)
 	if err != nil {
-		return fmt.Errorf("the backup does not hold the users: %w", err)
+		return errNoUsers(err)
 	}
 	members, err := read(systables.RoleMembers)
 	if err != nil {
-		return fmt.Errorf("the backup does not hold role memberships: %w", err)
+		return errNoUsers(err)
 	}
 	options, err := read(systables.RoleOptions)
-	if err != nil {
-		options = nil // Older backups lack them.
+	if err != nil && pgerr.GetCode(err) != pgerr.InvalidParameterValue {
+		return err // A backup of chosen tables may lack them; a damaged one may not.
 	}
 	var last int64
 	here, err := r.usersHere(ctx)
@@ -329,6 +338,7 @@ func (r *restoreResumer) restoreSystemUsers(ctx context.Context, job *jobs.Job, 
 			return err
 		}
 		rec.Progress.Details, rec.Progress.FractionCompleted = pb, 1
+		rec.Payload.Description = describeRestore(d)
 		return txn.Run(ctx, b)
 	})
 	if err != nil {

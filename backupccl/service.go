@@ -8,6 +8,7 @@ import (
 
 	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
 	"github.com/auxten/postgresql-parser/pkg/sql/types"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/holdfastdb/holdfast/backupccl/extstore"
 	"github.com/holdfastdb/holdfast/backupccl/manifest"
@@ -110,6 +111,9 @@ func RegisterSettings(reg *settings.Registry) *Settings {
 // Service plans statements and runs their jobs on one node.
 type Service struct {
 	cfg Config
+	// lastCompleted is when the last backup ended whose statement asked for
+	// updates_cluster_monitoring_metrics. Its name is what alerts look for.
+	lastCompleted prometheus.Gauge
 }
 
 // NewService returns a Service.
@@ -120,8 +124,14 @@ func NewService(cfg Config) *Service {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Service{cfg: cfg}
+	return &Service{cfg: cfg, lastCompleted: prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "schedules_BACKUP_last_completed_time",
+		Help: "Unix time of the last backup that succeeded and updates the monitoring metrics.",
+	})}
 }
+
+// Collectors are the metrics of this package.
+func (s *Service) Collectors() []prometheus.Collector { return []prometheus.Collector{s.lastCompleted} }
 
 // Connect gives the service what itself needs the service first: the registry
 // that runs its jobs, and the descriptor cache of the sessions that use it. It is
@@ -190,6 +200,16 @@ func (s *Service) Columns(stmt tree.Statement) (cols []Column, ok bool) {
 
 // Run runs a statement of this package and gives its rows to row.
 func (s *Service) Run(ctx context.Context, sess *Session, stmt tree.Statement, row func(context.Context, tree.Datums) error) error {
+	err := s.run(ctx, sess, stmt, row)
+	if pgerr.GetCode(err) == "" {
+		return err
+	}
+	// What was being done when it failed is part of the message. Callers look
+	// for the *pgerr.Error and would lose what is wrapped around it.
+	return pgerr.Flatten(err)
+}
+
+func (s *Service) run(ctx context.Context, sess *Session, stmt tree.Statement, row func(context.Context, tree.Datums) error) error {
 	switch n := stmt.(type) {
 	case *parser.Backup:
 		return s.runBackup(ctx, sess, n, row)
@@ -203,17 +223,11 @@ func (s *Service) Run(ctx context.Context, sess *Session, stmt tree.Statement, r
 	return pgerr.Newf(pgerr.Internal, "%T is no statement about backups", stmt)
 }
 
-// isDetached says whether a DETACHED option is on. Its value is a constant.
+// isDetached says whether a DETACHED option is on. The parser lets only TRUE and
+// FALSE pass: what a statement returns is known before anything is evaluated.
 func isDetached(e tree.Expr) bool {
-	switch v := e.(type) {
-	case nil:
-		return false
-	case *tree.DBool:
-		return bool(*v)
-	case *tree.StrVal:
-		return v.RawString() != "false"
-	}
-	return true
+	v, ok := e.(*tree.DBool)
+	return ok && bool(*v)
 }
 
 // optionBool evaluates an option that is a bool, or a string that reads as one.
@@ -224,13 +238,20 @@ func optionBool(ctx context.Context, sess *Session, name string, e tree.Expr) (b
 	case *tree.DBool:
 		return bool(*v), nil
 	}
+	invalid := func(value string) error {
+		return pgerr.Newf(pgerr.InvalidParameterValue, "option %q requires a boolean, not %s", name, value).
+			WithHint("Write %[1]s, %[1]s = true or %[1]s = false.", name)
+	}
 	str, err := sess.EvalString(ctx, e)
+	if pgerr.GetCode(err) == pgerr.DatatypeMismatch {
+		return false, invalid(tree.AsString(e))
+	}
 	if err != nil {
 		return false, err
 	}
 	b, err := tree.ParseDBool(str)
 	if err != nil {
-		return false, pgerr.Newf(pgerr.InvalidParameterValue, "option %q requires a boolean: %w", name, err)
+		return false, invalid(quoteSQL(str))
 	}
 	return bool(*b), nil
 }
@@ -324,6 +345,11 @@ func (s *Service) hook(ctx context.Context, place string) error {
 		return nil
 	}
 	return s.cfg.Testing.Hook(ctx, place)
+}
+
+// errUnsupportedOption refuses an option whose meaning would be lost otherwise.
+func errUnsupportedOption(name, hint string) error {
+	return pgerr.Newf(pgerr.FeatureNotSupported, "option %s is not supported by this version", name).WithHint("%s", hint)
 }
 
 // errNoEncryption refuses options whose meaning would be lost otherwise.

@@ -96,6 +96,19 @@ func (s *Service) runShowBackups(ctx context.Context, sess *Session, n *parser.S
 	return nil
 }
 
+// hintAtRoot tells people who name the root of a collection where a backup is
+// wanted what it is.
+func hintAtRoot(ctx context.Context, store extstore.Store, subdir string, err error) error {
+	if pgerr.GetCode(err) != pgerr.UndefinedFile || !manifest.IsCollectionRoot(ctx, store, subdir) {
+		return err
+	}
+	return pgerr.Flatten(err).WithHint(hintCollectionRoot)
+}
+
+const hintCollectionRoot = "The specified path is the root of a backup collection. " +
+	"Use SHOW BACKUPS IN with this path to list all the backup subdirectories in the collection. " +
+	"SHOW BACKUP can be used with any of these subdirectories to inspect a backup."
+
 // showRun is one SHOW BACKUP statement.
 type showRun struct {
 	n     *parser.ShowBackup
@@ -120,6 +133,9 @@ func (s *Service) runShowBackup(ctx context.Context, sess *Session, n *parser.Sh
 	if err := s.checkURIs(ctx, sess, append(append([]string(nil), uris...), inc...)); err != nil {
 		return err
 	}
+	if len(inc) > 0 && len(inc) != len(uris) {
+		return errIncrementalCount()
+	}
 	subdir, latest := "", n.Latest
 	if n.Subdir != nil {
 		if subdir, err = sess.EvalString(ctx, n.Subdir); err != nil {
@@ -127,6 +143,8 @@ func (s *Service) runShowBackup(ctx context.Context, sess *Session, n *parser.Sh
 		}
 		if strings.EqualFold(subdir, "latest") {
 			latest = true
+		} else if subdir, err = cleanSubdir(subdir); err != nil {
+			return err
 		}
 	}
 	col, err := s.openCollection(ctx, uris, inc)
@@ -139,12 +157,7 @@ func (s *Service) runShowBackup(ctx context.Context, sess *Session, n *parser.Sh
 	}
 	chain, err := manifest.LoadChain(ctx, col.locs, col.inc, subdir)
 	if err != nil {
-		if manifest.IsCollectionRoot(ctx, col.locs.Default(), subdir) {
-			return pgerr.Wrapf(err, pgerr.UndefinedFile, "reading %s", subdir).WithHint(
-				"The specified path is the root of a backup collection. Use SHOW BACKUPS IN with this path to list all the " +
-					"backup subdirectories in the collection. SHOW BACKUP can be used with any of these subdirectories to inspect a backup.")
-		}
-		return err
+		return hintAtRoot(ctx, col.locs.Default(), subdir, err)
 	}
 	if parts := len(chain.Full.Manifest.Parts); len(uris) < parts {
 		sess.Notice(pgerr.Notice("The backup contains %d localities; however, the SHOW BACKUP command contains only %d URIs. "+
@@ -346,8 +359,12 @@ func (r *showRun) files(ctx context.Context, l *manifest.Layer) error {
 	return l.Files(ctx, func(f *manifest.DataFile) error {
 		sp := manifest.Span(f.Span)
 		locality, fileBytes := f.LocalityKv, int64(-1)
-		if locality == "" {
-			locality = "NULL"
+		switch {
+		case locality != "":
+		case len(l.Manifest.Parts) > 1:
+			locality = manifest.DefaultLocality
+		default:
+			locality = "NULL" // A string, as it is documented.
 		}
 		if r.n.Options.CheckFiles {
 			fileBytes = int64(f.BackingFileSize)

@@ -17,7 +17,8 @@ import (
 func targetsFromAST(t *parser.Targets) (*backuppb.Targets, error) {
 	out := &backuppb.Targets{Cluster: t.Cluster(), SystemUsers: t.SystemUsers}
 	if t.Tenant != "" {
-		return nil, pgerr.New(pgerr.FeatureNotSupported, "only the system tenant can backup other tenants")
+		return nil, pgerr.New(pgerr.FeatureNotSupported, "only the system tenant can backup other tenants").
+			WithHint("There are no virtual clusters: back up the cluster, databases or tables.")
 	}
 	for _, n := range t.Databases {
 		out.Databases = append(out.Databases, string(n))

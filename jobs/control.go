@@ -68,6 +68,16 @@ func (r *Registry) Cancel(ctx context.Context, txn *kv.Txn, id ID) error {
 	})
 }
 
+// SetOwner gives job id to another role.
+func (r *Registry) SetOwner(ctx context.Context, txn *kv.Txn, id ID, owner string) error {
+	rec, err := load(ctx, txn, id)
+	if err != nil {
+		return err
+	}
+	rec.Payload.Username = owner
+	return rec.store(ctx, txn)
+}
+
 func (r *Registry) control(ctx context.Context, txn *kv.Txn, id ID, change func(*Record) error) error {
 	rec, err := load(ctx, txn, id)
 	if err != nil {

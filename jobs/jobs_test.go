@@ -133,7 +133,7 @@ func TestJobRunsToTheEnd(t *testing.T) {
 		}
 		rec := e.get(id)
 		if rec.State != Succeeded || rec.Progress.FractionCompleted != 1 || string(rec.Progress.Details) != "did it" ||
-			rec.NumRuns != 1 || rec.Coordinator() != 0 || rec.Finished().IsZero() || rec.Started().IsZero() {
+			rec.NumRuns != 1 || rec.Coordinator() != 1 || rec.Finished().IsZero() || rec.Started().IsZero() {
 			t.Errorf("start here %t: got %+v", startHere, rec)
 		}
 		p.stop()

@@ -50,18 +50,14 @@ type Record struct {
 
 // claim says which session may run a job. Epoch grows with every claim.
 type claim struct {
-	session  string // "" when nobody holds it
+	session  string // "" when nobody holds it; then instance is who held it last, or 0
 	instance int64
 	epoch    int64
 }
 
-// Coordinator returns the id of the node that runs the job, 0 for none.
-func (r *Record) Coordinator() int64 {
-	if r.claim.session == "" {
-		return 0
-	}
-	return r.claim.instance
-}
+// Coordinator returns the id of the node that runs the job, or that ran it last
+// when it has ended; 0 for none.
+func (r *Record) Coordinator() int64 { return r.claim.instance }
 
 // Finished returns when the job reached a final state, or the zero time.
 func (r *Record) Finished() time.Time { return fromMicros(r.Payload.FinishedMicros) }
@@ -126,7 +122,10 @@ func (r *Record) row() (systables.Row, error) {
 		row[colCreatedByType], row[colCreatedByID] = r.CreatedByType, r.CreatedByID
 	}
 	if r.claim.session != "" {
-		row[colClaimSession], row[colClaimInstance] = []byte(r.claim.session), r.claim.instance
+		row[colClaimSession] = []byte(r.claim.session)
+	}
+	if r.claim.instance != 0 {
+		row[colClaimInstance] = r.claim.instance
 	}
 	row[colClaimEpoch], row[colNumRuns] = r.claim.epoch, r.NumRuns
 	if !r.LastRun.IsZero() {
@@ -163,8 +162,8 @@ func recordFromRow(row systables.Row) (*Record, error) {
 	r.CreatedByID, _ = row[colCreatedByID].(int64)
 	if s, ok := row[colClaimSession].([]byte); ok {
 		r.claim.session = string(s)
-		r.claim.instance, _ = row[colClaimInstance].(int64)
 	}
+	r.claim.instance, _ = row[colClaimInstance].(int64)
 	r.claim.epoch, _ = row[colClaimEpoch].(int64)
 	r.NumRuns, _ = row[colNumRuns].(int64)
 	r.LastRun, _ = row[colLastRun].(time.Time)

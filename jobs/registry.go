@@ -511,7 +511,13 @@ func (r *Registry) settle(
 			return err
 		}
 		if !goOn {
-			rec.claim = claim{epoch: rec.claim.epoch}
+			// Nobody holds it from here on. Of a job that ended it stays known who
+			// ran it.
+			held := rec.claim
+			rec.claim = claim{epoch: held.epoch}
+			if rec.State.Terminal() {
+				rec.claim.instance = held.instance
+			}
 		}
 		rec.Progress.ModifiedMicros = r.nowMicros()
 		return rec.store(ctx, txn)

@@ -29,13 +29,15 @@ func (n *Node) newBackups(set *settings.Registry, metrics prometheus.Registerer)
 	ext.DisableImplicitCredentials = n.cfg.ExternalIODisableImplicitCredential
 	ext.Settings = extstore.RegisterSettings(set)
 	ext.Metrics, ext.Logger = extstore.NewMetrics(metrics), n.log
-	return backupccl.NewService(backupccl.Config{
+	s := backupccl.NewService(backupccl.Config{
 		DB: n.db, Stores: extstore.NewFactory(ext), Settings: backupccl.RegisterSettings(set),
 		ClusterID: n.ident.ClusterID, NodeID: id, Locality: n.cfg.Locality.String(), Version: n.cfg.Version, Logger: n.log,
 		CreateStatements:     sql.CreateStatements,
 		SystemTablesRestored: func(ctx context.Context) error { return n.sql.SystemTablesRestored(ctx) },
 		Testing:              backupccl.Testing{Hook: crashHook(n.cfg.Testing.CrashAt)},
 	})
+	metrics.MustRegister(s.Collectors()...)
+	return s
 }
 
 // crashHook returns a hook that kills the process at a place, as kill -9 would;

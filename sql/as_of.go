@@ -27,6 +27,9 @@ func evalAsOfTimestamp(p *planner, as tree.AsOfClause) (hlc.Timestamp, error) {
 	if fe, ok := stripParens(as.Expr).(*tree.FuncExpr); ok {
 		return asOfFunction(p, fe, now)
 	}
+	if hasSelect(as.Expr) {
+		return hlc.Timestamp{}, errAsOfNotConstant()
+	}
 	te, err := builtins.TypeCheck(&p.semaCtx, as.Expr, types.String)
 	if err != nil {
 		return hlc.Timestamp{}, asOfError("%v", err)
@@ -42,7 +45,7 @@ func evalAsOfTimestamp(p *planner, as tree.AsOfClause) (hlc.Timestamp, error) {
 			}
 			return asOfDatum(p, d, now)
 		}
-		return hlc.Timestamp{}, asOfError("only constant expressions, with_min_timestamp, with_max_staleness, or follower_read_timestamp are allowed")
+		return hlc.Timestamp{}, errAsOfNotConstant()
 	}
 	d, err := te.Eval(&p.evalCtx)
 	if err != nil {
@@ -53,6 +56,22 @@ func evalAsOfTimestamp(p *planner, as tree.AsOfClause) (hlc.Timestamp, error) {
 
 func asOfError(format string, args ...any) error {
 	return pgerr.Newf(pgerr.InvalidParameterValue, "AS OF SYSTEM TIME: "+format, args...)
+}
+
+func errAsOfNotConstant() error {
+	return asOfError("only constant expressions, with_min_timestamp, with_max_staleness, or follower_read_timestamp are allowed")
+}
+
+// hasSelect says whether a query stands in e.
+func hasSelect(e tree.Expr) bool {
+	found := false
+	_, _ = tree.SimpleVisit(e, func(e tree.Expr) (bool, tree.Expr, error) {
+		if _, ok := e.(*tree.Subquery); ok {
+			found = true
+		}
+		return !found, e, nil
+	})
+	return found
 }
 
 func asOfFunction(p *planner, fe *tree.FuncExpr, now time.Time) (hlc.Timestamp, error) {
@@ -92,7 +111,7 @@ func asOfFunction(p *planner, fe *tree.FuncExpr, now time.Time) (hlc.Timestamp, 
 		}
 		return ts, nil
 	}
-	return hlc.Timestamp{}, asOfError("only constant expressions, with_min_timestamp, with_max_staleness, or follower_read_timestamp are allowed")
+	return hlc.Timestamp{}, errAsOfNotConstant()
 }
 
 // wallNanos returns t in nanoseconds since the Unix epoch; what is beyond the

@@ -1,6 +1,8 @@
 package sql
 
 import (
+	"strconv"
+
 	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
 	"github.com/auxten/postgresql-parser/pkg/sql/types"
 	"slices"
@@ -464,7 +466,37 @@ func (b *binder) defaultExpr(c *catalog.Column) (tree.TypedExpr, error) {
 	if err != nil {
 		return nil, err
 	}
+	if e, err = sequencesByID(e, c.PB.GetUsesSequenceIds()); err != nil {
+		return nil, err
+	}
 	return b.assignedExpr(e, &scope{}, c, "DEFAULT")
+}
+
+// sequencesByID replaces the names of sequences in a stored expression by their
+// ids, which come in the order in which the names appear first. The names are
+// those of the table's database, which need not be the session's.
+func sequencesByID(e tree.Expr, ids []uint32) (tree.Expr, error) {
+	if len(ids) == 0 {
+		return e, nil
+	}
+	byName := map[string]uint32{}
+	return tree.SimpleVisit(e, func(x tree.Expr) (bool, tree.Expr, error) {
+		f, name, ok := sequenceCall(x)
+		if !ok {
+			return true, x, nil
+		}
+		id, ok := byName[name]
+		if !ok {
+			if len(byName) == len(ids) {
+				return true, x, nil
+			}
+			id = ids[len(byName)]
+			byName[name] = id
+		}
+		c := *f
+		c.Exprs = append(tree.Exprs{tree.NewStrVal(strconv.FormatUint(uint64(id), 10))}, f.Exprs[1:]...)
+		return false, &c, nil
+	})
 }
 
 // storedExpr parses an expression of a descriptor.

@@ -153,6 +153,11 @@ func hlcDec(wall int64, logical int32) *apd.Decimal {
 
 func vcTables(_ context.Context, v *vctx, add func(vrow) error) error {
 	all := append(append([]*catalog.Table(nil), v.tables...), v.dropped...)
+	for _, d := range v.offline {
+		if t, ok := d.(*catalog.Table); ok {
+			all = append(all, t)
+		}
+	}
 	for _, t := range all {
 		db := v.dbByID[t.ParentID()]
 		dbName := any(nil)

@@ -558,13 +558,15 @@ func (m *tableMaker) finish(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := m.p.writeNew(ctx, m.pb); err != nil {
-		return err
-	}
+	// Before the table is written: both fill in what it says about its types and
+	// sequences, which a restore of the table alone asks for.
 	if err := m.p.syncTypeReferences(ctx, nil, m.pb); err != nil {
 		return err
 	}
 	if err := m.p.syncSequenceReferences(ctx, nil, m.pb); err != nil {
+		return err
+	}
+	if err := m.p.writeNew(ctx, m.pb); err != nil {
 		return err
 	}
 	for _, fk := range m.fks {

@@ -12,7 +12,7 @@ import (
 )
 
 // descSet is all descriptors, as one transaction sees them. Dropped ones are left
-// out; offline ones are in it.
+// out; offline ones are apart.
 type descSet struct {
 	databases []*catalog.Database // by name
 	dbByName  map[string]*catalog.Database
@@ -26,6 +26,9 @@ type descSet struct {
 	comments  map[commentKey]string
 	owners    map[string]int64 // OIDs of roles by name
 	dropped   []*catalog.Table
+	// offline are the objects that a restore is making. They have names and can be
+	// found by id; no listing shows them before they are published.
+	offline []catalog.Descriptor
 }
 
 type commentKey struct {
@@ -64,10 +67,16 @@ func (p *planner) allDescs(ctx context.Context) (*descSet, error) {
 		if err != nil {
 			return err
 		}
+		if d.State() == catalogpb.State_OFFLINE {
+			s.offline = append(s.offline, d)
+		}
+		public := d.State() != catalogpb.State_OFFLINE
 		switch d := d.(type) {
 		case *catalog.Database:
 			if d.State() != catalogpb.State_DROP {
-				s.databases = append(s.databases, d)
+				if public {
+					s.databases = append(s.databases, d)
+				}
 				s.dbByName[d.Name()], s.dbByID[d.ID()] = d, d
 			}
 		case *catalog.Schema:
@@ -78,12 +87,16 @@ func (p *planner) allDescs(ctx context.Context) (*descSet, error) {
 			if d.State() == catalogpb.State_DROP {
 				s.dropped = append(s.dropped, d)
 			} else if d.State() != catalogpb.State_ADD {
-				s.tables = append(s.tables, d)
+				if public {
+					s.tables = append(s.tables, d)
+				}
 				s.tableByID[d.ID()] = d
 			}
 		case *catalog.Type:
 			if d.State() != catalogpb.State_DROP {
-				s.types = append(s.types, d)
+				if public {
+					s.types = append(s.types, d)
+				}
 				s.typeByID[d.ID()] = d
 			}
 		}
@@ -93,7 +106,7 @@ func (p *planner) allDescs(ctx context.Context) (*descSet, error) {
 		return nil, err
 	}
 	sort.Slice(s.databases, func(i, j int) bool { return s.databases[i].Name() < s.databases[j].Name() })
-	for _, t := range s.types {
+	for _, t := range s.typeByID {
 		if t.IsEnum() {
 			db, schema := "", ""
 			if d := s.dbByID[t.ParentID()]; d != nil {
@@ -152,7 +165,7 @@ func (s *descSet) schemasIn(db *catalog.Database) []*catalog.Schema {
 	}
 	var out []*catalog.Schema
 	for _, sc := range s.schemas {
-		if sc.ParentID() == db.ID() {
+		if sc.ParentID() == db.ID() && sc.State() != catalogpb.State_OFFLINE {
 			out = append(out, sc)
 		}
 	}

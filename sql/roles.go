@@ -423,6 +423,11 @@ func (p *planner) roleIsUnused(ctx context.Context, name string) error {
 			look("type", d)
 		}
 	}
+	for _, d := range descs.offline {
+		if d.Kind() != catalog.SchemaKind {
+			look(d.Kind().String(), d)
+		}
+	}
 	sort.Strings(owned)
 	sort.Strings(granted)
 	if len(owned) > 0 {
@@ -596,12 +601,7 @@ func (p *planner) grant(ctx context.Context, n *parser.Grant) error {
 	case parser.KindSystem:
 		return p.grantSystem(ctx, n, globalPrivilegePath, grantees, systemPrivilegeNames)
 	case parser.KindExternalConnection:
-		for _, c := range n.On.Names {
-			if err := p.grantSystem(ctx, n, "/externalconn/"+c.Parts[0], grantees, []string{"ALL", "USAGE", "DROP", "UPDATE"}); err != nil {
-				return err
-			}
-		}
-		return nil
+		return errNoExternalConnections()
 	}
 	targets, err := p.grantTargets(ctx, n)
 	if err != nil {

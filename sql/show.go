@@ -335,13 +335,19 @@ func (p *planner) sourceOf(ctx context.Context, stmt tree.Statement) (*rowSource
 	case *tree.CancelSessions:
 		return p.cancelQueries(ctx, n.Sessions, n.IfExists, "CANCEL SESSIONS")
 	case *parser.AlterJobOwner:
-		return nil, pgerr.New(pgerr.FeatureNotSupported, "unimplemented: ALTER JOB OWNER")
+		return p.alterJobOwner(n)
 	case *parser.ShowSchedules, *parser.CreateSchedule, *parser.ControlSchedules, *parser.ShowCreateSchedules, *parser.AlterBackupSchedule:
-		return nil, pgerr.New(pgerr.FeatureNotSupported, "unimplemented: schedules")
+		return nil, pgerr.New(pgerr.FeatureNotSupported, "unimplemented: schedules").
+			WithHint("Let cron or a systemd timer run BACKUP … INTO and BACKUP … INTO LATEST IN.")
 	case *parser.ShowExternalConnections, *parser.CreateExternalConnection, *parser.DropExternalConnection, *parser.CheckExternalConnection:
-		return nil, pgerr.New(pgerr.FeatureNotSupported, "unimplemented: external connections")
+		return nil, errNoExternalConnections()
 	}
 	return p.backupSource(stmt)
+}
+
+func errNoExternalConnections() error {
+	return pgerr.New(pgerr.FeatureNotSupported, "unimplemented: external connections").
+		WithHint("Write the URI of the storage itself in BACKUP, RESTORE and SHOW BACKUP.")
 }
 
 // showVar shows one session variable, in a column of its name.

@@ -100,16 +100,7 @@ func (p *planner) showGrants(ctx context.Context, n *parser.ShowGrants) (*rowSou
 			return p.eachSystemGrant(ctx, globalPrivilegePath, grantees, add)
 		}), nil
 	case parser.KindExternalConnection:
-		return source("connection_name text, "+tail, func(ctx context.Context, p *planner, add func(...any) error) error {
-			for _, c := range n.Names {
-				if err := p.eachSystemGrant(ctx, "/externalconn/"+c.Parts[0], grantees, func(vals ...any) error {
-					return add(append([]any{c.Parts[0]}, vals...)...)
-				}); err != nil {
-					return err
-				}
-			}
-			return nil
-		}), nil
+		return nil, errNoExternalConnections()
 	case parser.KindDatabase:
 		return source("database_name text, "+tail, func(ctx context.Context, p *planner, add func(...any) error) error {
 			for _, name := range n.Names {

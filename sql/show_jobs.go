@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
-	"github.com/auxten/postgresql-parser/pkg/sql/types"
 
 	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/keys"
@@ -42,11 +41,8 @@ func (p *planner) jobIDs(ctx context.Context, sel *tree.Select) ([]jobs.ID, erro
 		}
 		d, ok := tree.AsDInt(r[0])
 		if !ok {
-			c, err := tree.PerformCast(&p.evalCtx, r[0], types.Int)
-			if err != nil {
-				return nil, pgerr.Newf(pgerr.DatatypeMismatch, "job ids must be of type INT, not %s", typeName(r[0].ResolvedType()))
-			}
-			d = tree.MustBeDInt(c)
+			// Nothing is rounded to a job that nobody meant.
+			return nil, pgerr.Newf(pgerr.DatatypeMismatch, "job ids must be of type INT, not %s", typeName(r[0].ResolvedType()))
 		}
 		out = append(out, jobs.ID(d))
 	}
@@ -194,6 +190,36 @@ func (p *planner) controlJobs(_ context.Context, n *parser.ControlJobs) (*rowSou
 		return nil
 	}
 	return src, nil
+}
+
+// alterJobOwner is ALTER JOB … OWNER TO.
+func (p *planner) alterJobOwner(n *parser.AlterJobOwner) (*rowSource, error) {
+	return &rowSource{mutates: true, tag: n.StatementTag(), run: func(ctx context.Context, p *planner, _ func(...tree.Datum) error) error {
+		reg, err := p.jobRegistry()
+		if err != nil {
+			return err
+		}
+		if err := p.checkWritable(n.StatementTag()); err != nil {
+			return err
+		}
+		ids, err := p.jobIDs(ctx, n.Job)
+		if err != nil {
+			return err
+		}
+		owner := p.currentRole(n.Owner)
+		if err := p.checkNewOwner(ctx, owner); err != nil {
+			return err
+		}
+		for _, id := range ids {
+			if err := p.checkJobControl(ctx, reg, id); err != nil {
+				return err
+			}
+			if err := reg.SetOwner(ctx, p.txn, id, owner); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}, nil
 }
 
 // controllable says whether ALL … JOBS means a job in this state.

@@ -1694,24 +1694,25 @@ func (x *TablePattern) GetAll() bool {
 type BackupDetails struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What the statement said.
-	Targets             *Targets   `protobuf:"bytes,1,opt,name=targets,proto3" json:"targets,omitempty"`
-	Uris                []string   `protobuf:"bytes,2,rep,name=uris,proto3" json:"uris,omitempty"`     // with secrets and localities; default first
-	Subdir              string     `protobuf:"bytes,3,opt,name=subdir,proto3" json:"subdir,omitempty"` // requested; empty: a new full
-	Latest              bool       `protobuf:"varint,4,opt,name=latest,proto3" json:"latest,omitempty"`
-	EndTime             *Timestamp `protobuf:"bytes,5,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
-	AsOf                bool       `protobuf:"varint,6,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"` // end_time was asked for
-	RevisionHistory     bool       `protobuf:"varint,7,opt,name=revision_history,json=revisionHistory,proto3" json:"revision_history,omitempty"`
-	Detached            bool       `protobuf:"varint,8,opt,name=detached,proto3" json:"detached,omitempty"`
-	IncrementalUris     []string   `protobuf:"bytes,9,rep,name=incremental_uris,json=incrementalUris,proto3" json:"incremental_uris,omitempty"`
-	TargetsSql          string     `protobuf:"bytes,10,opt,name=targets_sql,json=targetsSql,proto3" json:"targets_sql,omitempty"`
-	User                string     `protobuf:"bytes,11,opt,name=user,proto3" json:"user,omitempty"`
-	ExecutionLocality   string     `protobuf:"bytes,12,opt,name=execution_locality,json=executionLocality,proto3" json:"execution_locality,omitempty"`
-	TargetIds           []uint32   `protobuf:"varint,13,rep,packed,name=target_ids,json=targetIds,proto3" json:"target_ids,omitempty"` // descriptors named by the statement
-	CompleteDbs         []uint32   `protobuf:"varint,14,rep,packed,name=complete_dbs,json=completeDbs,proto3" json:"complete_dbs,omitempty"`
-	ClusterId           []byte     `protobuf:"bytes,15,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
-	AllowFullWithSubdir bool       `protobuf:"varint,16,opt,name=allow_full_with_subdir,json=allowFullWithSubdir,proto3" json:"allow_full_with_subdir,omitempty"`
-	CurrentDatabase     string     `protobuf:"bytes,17,opt,name=current_database,json=currentDatabase,proto3" json:"current_database,omitempty"`
-	SearchPath          []string   `protobuf:"bytes,18,rep,name=search_path,json=searchPath,proto3" json:"search_path,omitempty"`
+	Targets                         *Targets   `protobuf:"bytes,1,opt,name=targets,proto3" json:"targets,omitempty"`
+	Uris                            []string   `protobuf:"bytes,2,rep,name=uris,proto3" json:"uris,omitempty"`     // with secrets and localities; default first
+	Subdir                          string     `protobuf:"bytes,3,opt,name=subdir,proto3" json:"subdir,omitempty"` // requested; empty: a new full
+	Latest                          bool       `protobuf:"varint,4,opt,name=latest,proto3" json:"latest,omitempty"`
+	EndTime                         *Timestamp `protobuf:"bytes,5,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	AsOf                            bool       `protobuf:"varint,6,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"` // end_time was asked for
+	RevisionHistory                 bool       `protobuf:"varint,7,opt,name=revision_history,json=revisionHistory,proto3" json:"revision_history,omitempty"`
+	Detached                        bool       `protobuf:"varint,8,opt,name=detached,proto3" json:"detached,omitempty"`
+	IncrementalUris                 []string   `protobuf:"bytes,9,rep,name=incremental_uris,json=incrementalUris,proto3" json:"incremental_uris,omitempty"`
+	TargetsSql                      string     `protobuf:"bytes,10,opt,name=targets_sql,json=targetsSql,proto3" json:"targets_sql,omitempty"`
+	User                            string     `protobuf:"bytes,11,opt,name=user,proto3" json:"user,omitempty"`
+	ExecutionLocality               string     `protobuf:"bytes,12,opt,name=execution_locality,json=executionLocality,proto3" json:"execution_locality,omitempty"`
+	TargetIds                       []uint32   `protobuf:"varint,13,rep,packed,name=target_ids,json=targetIds,proto3" json:"target_ids,omitempty"` // descriptors named by the statement
+	CompleteDbs                     []uint32   `protobuf:"varint,14,rep,packed,name=complete_dbs,json=completeDbs,proto3" json:"complete_dbs,omitempty"`
+	ClusterId                       []byte     `protobuf:"bytes,15,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	AllowFullWithSubdir             bool       `protobuf:"varint,16,opt,name=allow_full_with_subdir,json=allowFullWithSubdir,proto3" json:"allow_full_with_subdir,omitempty"`
+	CurrentDatabase                 string     `protobuf:"bytes,17,opt,name=current_database,json=currentDatabase,proto3" json:"current_database,omitempty"`
+	SearchPath                      []string   `protobuf:"bytes,18,rep,name=search_path,json=searchPath,proto3" json:"search_path,omitempty"`
+	UpdatesClusterMonitoringMetrics bool       `protobuf:"varint,19,opt,name=updates_cluster_monitoring_metrics,json=updatesClusterMonitoringMetrics,proto3" json:"updates_cluster_monitoring_metrics,omitempty"`
 	// What the first run resolved; empty before.
 	Resolved                   bool       `protobuf:"varint,20,opt,name=resolved,proto3" json:"resolved,omitempty"`
 	ResolvedSubdir             string     `protobuf:"bytes,21,opt,name=resolved_subdir,json=resolvedSubdir,proto3" json:"resolved_subdir,omitempty"`
@@ -1886,6 +1887,13 @@ func (x *BackupDetails) GetSearchPath() []string {
 		return x.SearchPath
 	}
 	return nil
+}
+
+func (x *BackupDetails) GetUpdatesClusterMonitoringMetrics() bool {
+	if x != nil {
+		return x.UpdatesClusterMonitoringMetrics
+	}
+	return false
 }
 
 func (x *BackupDetails) GetResolved() bool {
@@ -2751,8 +2759,7 @@ const file_backupccl_backuppb_backup_proto_rawDesc = "" +
 	"\fsystem_users\x18\x04 \x01(\bR\vsystemUsers\"6\n" +
 	"\fTablePattern\x12\x14\n" +
 	"\x05parts\x18\x01 \x03(\tR\x05parts\x12\x10\n" +
-	"\x03all\x18\x02 \x01(\bR\x03all\"\xbc\n" +
-	"\n" +
+	"\x03all\x18\x02 \x01(\bR\x03all\"\x89\v\n" +
 	"\rBackupDetails\x122\n" +
 	"\atargets\x18\x01 \x01(\v2\x18.holdfast.backup.TargetsR\atargets\x12\x12\n" +
 	"\x04uris\x18\x02 \x03(\tR\x04uris\x12\x16\n" +
@@ -2776,7 +2783,8 @@ const file_backupccl_backuppb_backup_proto_rawDesc = "" +
 	"\x16allow_full_with_subdir\x18\x10 \x01(\bR\x13allowFullWithSubdir\x12)\n" +
 	"\x10current_database\x18\x11 \x01(\tR\x0fcurrentDatabase\x12\x1f\n" +
 	"\vsearch_path\x18\x12 \x03(\tR\n" +
-	"searchPath\x12\x1a\n" +
+	"searchPath\x12K\n" +
+	"\"updates_cluster_monitoring_metrics\x18\x13 \x01(\bR\x1fupdatesClusterMonitoringMetrics\x12\x1a\n" +
 	"\bresolved\x18\x14 \x01(\bR\bresolved\x12'\n" +
 	"\x0fresolved_subdir\x18\x15 \x01(\tR\x0eresolvedSubdir\x12\x1b\n" +
 	"\tlayer_dir\x18\x16 \x01(\tR\blayerDir\x120\n" +

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"time"
 
@@ -46,6 +47,39 @@ func newBucketStore(b *blob.Bucket, base, redactedURI string, opTimeout time.Dur
 func (s *bucketStore) String() string { return s.uri }
 func (s *bucketStore) Close() error   { return s.close() }
 
+// concise cuts a provider's error down to what the service, or the network,
+// said; which request of which SDK it was is of no use to a user.
+func concise(err error) error {
+	var api interface {
+		ErrorCode() string
+		ErrorMessage() string
+	}
+	var network *net.OpError
+	switch {
+	case errors.As(err, &network):
+		return conciseError{err, network.Error()}
+	case errors.As(err, &api) && api.ErrorMessage() != "" && api.ErrorMessage() != api.ErrorCode():
+		return conciseError{err, api.ErrorCode() + ": " + api.ErrorMessage()}
+	case errors.As(err, &api):
+		return conciseError{err, api.ErrorCode()}
+	}
+	return err
+}
+
+// conciseError is an error with a shorter text.
+type conciseError struct {
+	error
+	text string
+}
+
+func (e conciseError) Error() string { return e.text }
+func (e conciseError) Unwrap() error { return e.error }
+
+const (
+	hintRefused     = "The service refused the request: check the credentials and the permissions that they give on the bucket."
+	hintUnreachable = "The service does not answer as it should: check the endpoint, the region and the network between node and service."
+)
+
 // wrap classifies a provider's error once, and keeps the provider's words.
 func (s *bucketStore) wrap(op, name string, writing bool, err error) error {
 	if err == nil {
@@ -54,15 +88,17 @@ func (s *bucketStore) wrap(op, name string, writing bool, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return err
 	}
-	msg := fmt.Errorf("%s %s in %s: %w", op, name, s.uri, err)
+	what := op
+	if name != "" {
+		what += " " + name
+	}
+	msg := fmt.Errorf("%s in %s: %w", what, s.uri, concise(err))
 	switch gcerrors.Code(err) {
 	case gcerrors.NotFound:
-		if writing {
-			// Only a missing bucket can be "not found" to a writer.
-			return Permanent(pgerr.Newf(pgerr.UndefinedFile, "%w", msg))
-		}
-		if strings.Contains(err.Error(), "NoSuchBucket") {
-			return Permanent(pgerr.Newf(pgerr.UndefinedFile, "%w", msg))
+		// Only a missing bucket can be "not found" to a writer.
+		if writing || strings.Contains(err.Error(), "NoSuchBucket") {
+			return Permanent(pgerr.Newf(pgerr.UndefinedFile, "%w", msg).
+				WithHint("Create the bucket, or correct its name in the URI."))
 		}
 		return pgerr.Newf(pgerr.UndefinedFile, "%w", errors.Join(ErrNotExist, msg))
 	case gcerrors.FailedPrecondition:
@@ -70,16 +106,16 @@ func (s *bucketStore) wrap(op, name string, writing bool, err error) error {
 			return fmt.Errorf("writing %s: %w", name, ErrExists)
 		}
 	case gcerrors.PermissionDenied, gcerrors.InvalidArgument, gcerrors.Unimplemented:
-		return Permanent(pgerr.Newf(pgerr.IOError, "%w", msg))
+		return Permanent(pgerr.Newf(pgerr.IOError, "%w", msg).WithHint(hintRefused))
 	case gcerrors.Unknown:
 		// A wrong credential arrives as "unknown" with the status in the text.
 		for _, s := range []string{"StatusCode: 403", "StatusCode: 401", "StatusCode: 400"} {
 			if strings.Contains(err.Error(), s) && !strings.Contains(err.Error(), "RequestTimeout") {
-				return Permanent(pgerr.Newf(pgerr.IOError, "%w", msg))
+				return Permanent(pgerr.Newf(pgerr.IOError, "%w", msg).WithHint(hintRefused))
 			}
 		}
 	}
-	return pgerr.Newf(pgerr.IOError, "%w", msg)
+	return pgerr.Newf(pgerr.IOError, "%w", msg).WithHint(hintUnreachable)
 }
 
 func (s *bucketStore) Put(ctx context.Context, name string, body io.Reader) (err error) {

@@ -106,7 +106,8 @@ func (f *Factory) Check(u *URI) error {
 	switch u.Scheme {
 	case "nodelocal":
 		if f.cfg.ExternalIODir == "" {
-			return pgerr.New(pgerr.InsufficientPrivilege, "local file access is disabled")
+			return pgerr.New(pgerr.InsufficientPrivilege, "local file access is disabled").
+				WithHint("The node was started with --external-io-dir=disabled.")
 		}
 		id, err := u.NodeID()
 		if err != nil {

@@ -3,6 +3,7 @@ package extstore
 import (
 	"net/url"
 	"path"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -46,6 +47,18 @@ var secretParams = map[string]bool{
 	"BEARER_TOKEN":        true,
 }
 
+// knownSchemes mean something that this version cannot do; all others are
+// mistakes.
+var knownSchemes = map[string]bool{
+	"gs": true, "azure-blob": true, "azure": true, "azure-storage": true, "http": true, "https": true,
+	"file-http": true, "file-https": true, "userfile": true, "external": true,
+}
+
+// s3StorageClasses are the values of S3_STORAGE_CLASS.
+var s3StorageClasses = []string{
+	"STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER", "DEEP_ARCHIVE", "OUTPOSTS", "GLACIER_IR",
+}
+
 // URI is a parsed and checked storage URI.
 type URI struct {
 	Scheme   string
@@ -80,11 +93,13 @@ func ParseURI(s string) (*URI, error) {
 	raw, err := url.Parse(s)
 	if err != nil {
 		// url.Error repeats its input, which may hold secrets.
-		return nil, pgerr.New(pgerr.InvalidParameterValue, "malformed storage URI")
+		return nil, pgerr.New(pgerr.InvalidParameterValue, "malformed storage URI").
+			WithHint("Write scheme://host/path?PARAMETER=value; values are percent-encoded.")
 	}
 	params, err := url.ParseQuery(raw.RawQuery)
 	if err != nil {
-		return nil, pgerr.New(pgerr.InvalidParameterValue, "malformed query in storage URI")
+		return nil, pgerr.New(pgerr.InvalidParameterValue, "malformed query in storage URI").
+			WithHint("Write scheme://host/path?PARAMETER=value; values are percent-encoded.")
 	}
 	u := &URI{Scheme: raw.Scheme, Host: raw.Host, Path: raw.Path, Params: params, raw: raw}
 	if params.Has(LocalityParam) {
@@ -99,8 +114,11 @@ func ParseURI(s string) (*URI, error) {
 		err = u.checkS3()
 	case "null":
 	default:
-		err = pgerr.Newf(pgerr.InvalidParameterValue,
-			"unsupported storage scheme: %q - refer to docs to find supported storage schemes", u.Scheme).
+		code := pgerr.InvalidParameterValue
+		if knownSchemes[u.Scheme] {
+			code = pgerr.FeatureNotSupported
+		}
+		err = pgerr.Newf(code, "unsupported storage scheme: %q - refer to docs to find supported storage schemes", u.Scheme).
 			WithHint("Supported schemes are nodelocal, s3 and null.")
 	}
 	if err != nil {
@@ -137,21 +155,27 @@ next:
 		return nil
 	}
 	sort.Strings(unknown)
-	return pgerr.Newf(pgerr.InvalidParameterValue,
+	err := pgerr.Newf(pgerr.InvalidParameterValue,
 		"unknown %s query parameters: %s", provider, strings.Join(unknown, ", "))
+	if len(known) > 0 {
+		return err.WithHint("Names are written in capitals. Known are %s.", strings.Join(known, ", "))
+	}
+	return err.WithHint("Names are written in capitals; %s takes none but %s.", provider, LocalityParam)
 }
 
 func (u *URI) checkNodelocal() error {
 	if u.Host == "" {
 		return pgerr.Newf(pgerr.InvalidParameterValue,
 			"invalid `nodelocal` URI: host component of nodelocal URI must be a node ID "+
-				"(use 'self' to specify each node should access its own local filesystem): %s", u.raw.Redacted())
+				"(use 'self' to specify each node should access its own local filesystem): %s", u.raw.Redacted()).
+			WithHint("Write nodelocal://1/path or nodelocal://self/path.")
 	}
 	if _, err := u.NodeID(); err != nil {
 		return err
 	}
 	if strings.Trim(u.Path, "/") == "" {
-		return pgerr.New(pgerr.InvalidParameterValue, "local storage requested but path not provided")
+		return pgerr.New(pgerr.InvalidParameterValue, "local storage requested but path not provided").
+			WithHint("Name a directory below the external-io-dir, as in nodelocal://1/backups.")
 	}
 	if escapes(u.Path) {
 		return errOutsideDir(u.Path)
@@ -167,7 +191,8 @@ func (u *URI) NodeID() (int32, error) {
 	id, err := strconv.ParseInt(u.Host, 10, 32)
 	if err != nil || id < 1 {
 		return 0, pgerr.Newf(pgerr.InvalidParameterValue,
-			"host component of nodelocal URI must be a node ID: %s", u.raw.Redacted())
+			"host component of nodelocal URI must be a node ID: %s", u.raw.Redacted()).
+			WithHint("Write nodelocal://1/path or nodelocal://self/path.")
 	}
 	return int32(id), nil
 }
@@ -190,13 +215,19 @@ func escapes(p string) bool {
 }
 
 func errOutsideDir(p string) error {
-	return pgerr.Newf(pgerr.InsufficientPrivilege,
-		"local file access to paths outside of external-io-dir is not allowed: %s", p)
+	return Permanent(pgerr.Newf(pgerr.InsufficientPrivilege,
+		"local file access to paths outside of external-io-dir is not allowed: %s", p).
+		WithHint("Paths of nodelocal URIs begin at the directory that the node was given as --external-io-dir."))
 }
 
 func (u *URI) checkS3() error {
 	if u.Host == "" {
-		return pgerr.New(pgerr.InvalidParameterValue, "empty host component; s3 URI must specify a target bucket")
+		return pgerr.New(pgerr.InvalidParameterValue, "empty host component; s3 URI must specify a target bucket").
+			WithHint("Write s3://bucket/path?AWS_ACCESS_KEY_ID=…&AWS_SECRET_ACCESS_KEY=….")
+	}
+	if u.Params.Get(s3AssumeRole) != "" {
+		return pgerr.Newf(pgerr.FeatureNotSupported, "%s is not supported by this version", s3AssumeRole).
+			WithHint("Use the keys of the role itself, or AUTH=implicit on a machine that has it.")
 	}
 	if err := u.checkUnknown("S3", paramAuth, s3AccessKey, s3SecretKey, s3SessionToken, s3Endpoint, s3Region,
 		s3PathStyle, s3SkipChecksum, s3SkipTLSVerify, s3ServerEncMode, s3ServerKMSID, s3StorageClass); err != nil {
@@ -206,12 +237,14 @@ func (u *URI) checkS3() error {
 	case "", authSpecified:
 		for _, p := range []string{s3AccessKey, s3SecretKey} {
 			if u.Params.Get(p) == "" {
-				return pgerr.Newf(pgerr.InvalidParameterValue, "AUTH is set to 'specified', but %s is not set", p)
+				return pgerr.Newf(pgerr.InvalidParameterValue, "AUTH is set to 'specified', but %s is not set", p).
+					WithHint("Add %s to the URI, percent-encoded, or AUTH=implicit to use the credentials of the node's environment.", p)
 			}
 		}
 	case authImplicit:
 	default:
-		return pgerr.Newf(pgerr.InvalidParameterValue, "unsupported value %s for AUTH", auth)
+		return pgerr.Newf(pgerr.InvalidParameterValue, "unsupported value %s for AUTH", auth).
+			WithHint("AUTH is %s or %s.", authSpecified, authImplicit)
 	}
 	switch mode := u.Params.Get(s3ServerEncMode); mode {
 	case "", awsAES256:
@@ -227,9 +260,20 @@ func (u *URI) checkS3() error {
 	for _, p := range []string{s3PathStyle, s3SkipChecksum, s3SkipTLSVerify} {
 		if v := u.Params.Get(p); v != "" {
 			if _, err := strconv.ParseBool(v); err != nil {
-				return pgerr.Newf(pgerr.InvalidParameterValue, "cannot parse %s as bool: %q", p, v)
+				return pgerr.Newf(pgerr.InvalidParameterValue, "cannot parse %s as bool: %q", p, v).WithHint("Write true or false.")
 			}
 		}
+	}
+	if ep := u.Params.Get(s3Endpoint); ep != "" {
+		// The SDK would find out, and only when it is asked for the first object.
+		if e, err := url.Parse(ep); err != nil || e.Scheme != "http" && e.Scheme != "https" || e.Host == "" {
+			return pgerr.Newf(pgerr.InvalidParameterValue, "%s %q is not a URL", s3Endpoint, ep).
+				WithHint("Write it with its scheme, as in https://minio.example.com:9000, percent-encoded.")
+		}
+	}
+	if c := u.Params.Get(s3StorageClass); c != "" && !slices.Contains(s3StorageClasses, c) {
+		return pgerr.Newf(pgerr.InvalidParameterValue, "unsupported value %s for %s", c, s3StorageClass).
+			WithHint("Classes are %s.", strings.Join(s3StorageClasses, ", "))
 	}
 	return nil
 }

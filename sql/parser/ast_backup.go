@@ -365,7 +365,7 @@ type ShowJobs struct {
 // AlterJobOwner is ALTER JOB id OWNER TO role.
 type AlterJobOwner struct {
 	node
-	Job   tree.Expr
+	Job   *tree.Select // VALUES (id)
 	Owner string
 }
 

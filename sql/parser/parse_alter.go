@@ -121,8 +121,13 @@ func (f *front) alter() tree.Statement {
 	switch {
 	case f.accept("backup", "schedule"):
 		return f.alterSchedule()
+	case f.accept("backup"):
+		bail(locate(pgerr.New(pgerr.FeatureNotSupported, "unimplemented: ALTER BACKUP").
+			WithHint("Backups are not encrypted by this version: there are no keys to add."), f.src, t.pos))
+	case f.accept("external", "connection"):
+		f.unsupported(t, "unimplemented: external connections")
 	case f.accept("job"):
-		n := &AlterJobOwner{Job: f.exprUntil("owner")}
+		n := &AlterJobOwner{Job: oneJob(f.exprUntil("owner"))}
 		f.expect("owner", "to")
 		n.Owner = f.role()
 		f.done()

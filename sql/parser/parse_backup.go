@@ -136,6 +136,20 @@ func (f *front) flagValue() tree.Expr {
 	return tree.DBoolTrue
 }
 
+// constantFlag takes an optional "= TRUE" or "= FALSE".
+func (f *front) constantFlag() tree.Expr {
+	if f.acceptOp("=") {
+		on, ok := f.boolean()
+		if !ok {
+			f.fail("expected TRUE or FALSE")
+		}
+		if !on {
+			return tree.DBoolFalse
+		}
+	}
+	return tree.DBoolTrue
+}
+
 func (f *front) backup() tree.Statement {
 	f.expect("backup")
 	b := &Backup{Targets: f.targets()}
@@ -184,7 +198,7 @@ func (f *front) backupOption(o *BackupOptions) {
 		o.EncryptionPassphrase = f.strOrParam()
 	case f.accept("detached"):
 		f.twice(t, o.Detached != nil, "detached option specified multiple times")
-		o.Detached = f.flagValue()
+		o.Detached = f.constantFlag()
 	case f.accept("kms"):
 		f.twice(t, o.KMS != nil, "kms specified multiple times")
 		f.expectOp("=")
@@ -309,7 +323,7 @@ func (f *front) restoreOption(o *RestoreOptions) {
 		flag(&o.DryRun, t.str+optTimes)
 	case f.accept("detached"):
 		f.twice(t, o.Detached != nil, "detached option specified multiple times")
-		o.Detached = f.flagValue()
+		o.Detached = f.constantFlag()
 	case f.accept("incremental_location"):
 		uris(&o.IncrementalLocation, t.str+optTimes)
 	case f.accept("execution", "locality"):

@@ -2,11 +2,26 @@ package parser
 
 import (
 	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
+	"github.com/auxten/postgresql-parser/pkg/sql/types"
 )
 
 // oneValue returns VALUES (e).
 func oneValue(e tree.Expr) *tree.Select {
 	return &tree.Select{Select: &tree.ValuesClause{Rows: []tree.Exprs{{e}}}}
+}
+
+// oneJob returns VALUES (e) for a job id. What has no type of its own is read as
+// an integer, so 'abc' is an integer with a mistake and not a text.
+func oneJob(e tree.Expr) *tree.Select {
+	switch e.(type) {
+	case *tree.StrVal, *tree.Placeholder:
+		e = &tree.CastExpr{Expr: e, Type: types.Int, SyntaxMode: tree.CastShort}
+	default:
+		if e == tree.DNull {
+			e = &tree.CastExpr{Expr: e, Type: types.Int, SyntaxMode: tree.CastShort}
+		}
+	}
+	return oneValue(e)
 }
 
 // selectUntil parses a query up to the words at depth 0.
@@ -35,9 +50,15 @@ func (f *front) controlJobs() tree.Statement {
 	switch {
 	case f.accept("all"):
 		n.Type = upper(f.anyName())
+		switch n.Type {
+		case "BACKUP", "RESTORE", "IMPORT", "CHANGEFEED":
+		default:
+			f.i--
+			f.fail("expected BACKUP, RESTORE, IMPORT or CHANGEFEED")
+		}
 		f.expect("jobs")
 	case f.accept("job"):
-		n.Jobs = oneValue(f.exprUntil("with"))
+		n.Jobs = oneJob(f.exprUntil("with"))
 	case f.accept("jobs", "for", "schedule"):
 		n.Schedules = oneValue(f.exprUntil("with"))
 		tag = string(cmd) + " JOBS FOR SCHEDULES"
@@ -77,7 +98,7 @@ func (f *front) showJobs() tree.Statement {
 	case f.accept("job"):
 		n.Single = true
 		n.WhenComplete = f.accept("when", "complete")
-		n.Jobs = oneValue(f.exprUntil("with"))
+		n.Jobs = oneJob(f.exprUntil("with"))
 	case f.accept("jobs", "for", "schedule"):
 		n.Schedules = oneValue(f.exprUntil("with"))
 	case f.accept("jobs", "for", "schedules"):
