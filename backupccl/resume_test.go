@@ -324,6 +324,7 @@ func TestLateWorker(t *testing.T) {
 func TestLatestIsTheNewestEnd(t *testing.T) {
 	n, model := sampleNode(t, nodeOptions{})
 	earlier := n.db.Clock().Now()
+	time.Sleep(20 * time.Millisecond) // Full backups are named after hundredths of a second.
 	tbl := n.table("d", "t")
 	n.write(tbl, model, rows{1: "newer"})
 	n.mustRun(backupInto(databases("d")))
