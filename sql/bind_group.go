@@ -15,58 +15,69 @@ func (sb *selectBinder) bindGroupBy(groupBy tree.GroupBy, items []selectItem) er
 		return nil
 	}
 	sb.grouped = true
+	if hasGroupingSets(groupBy) {
+		return sb.bindGroupingSets(groupBy, items)
+	}
 	var exprs []tree.Expr
 	for _, e := range groupBy {
 		// GROUP BY () is one group, GROUP BY (a, b) is two expressions.
-		if tup, ok := stripParens(e).(*tree.Tuple); ok && !tup.Row {
+		if tup, ok := stripParens(e).(*tree.Tuple); ok && (!tup.Row || len(tup.Exprs) == 0) {
 			exprs = append(exprs, tup.Exprs...)
 			continue
 		}
 		exprs = append(exprs, e)
 	}
 	for _, e := range exprs {
-		pos, ok, err := ordinal(e, len(items), "GROUP BY")
-		if err != nil {
+		if _, err := sb.bindGroupExpr(e, items); err != nil {
 			return err
 		}
-		if !ok {
-			if n, isName := stripParens(e).(*tree.UnresolvedName); isName && n.NumParts == 1 && !n.Star {
-				if c, err := sb.from.resolveHere(n); err == nil && c == nil {
-					if pos, ok, err = outputName(e, items, "GROUP BY"); err != nil {
-						return err
-					}
+	}
+	return nil
+}
+
+// bindGroupExpr binds one expression of GROUP BY and returns its column.
+func (sb *selectBinder) bindGroupExpr(e tree.Expr, items []selectItem) (colID, error) {
+	pos, ok, err := ordinal(e, len(items), "GROUP BY")
+	if err != nil {
+		return 0, err
+	}
+	if !ok {
+		if n, isName := stripParens(e).(*tree.UnresolvedName); isName && n.NumParts == 1 && !n.Star {
+			if c, err := sb.from.resolveHere(n); err == nil && c == nil {
+				if pos, ok, err = outputName(e, items, "GROUP BY"); err != nil {
+					return 0, err
 				}
 			}
 		}
-		var te tree.TypedExpr
-		if ok {
-			if it := &items[pos]; it.ast != nil {
-				te, err = sb.b.bindExpr(it.ast, sb.from, exprMode{clause: "GROUP BY"})
-			} else {
-				te = it.expr
-			}
-		} else {
-			te, err = sb.b.bindExpr(e, sb.from, exprMode{clause: "GROUP BY"})
-		}
-		if err != nil {
-			return err
-		}
-		if c, ok := te.(*colRef); ok && sb.from.colIDs().has(c.id) {
-			sb.groupCols.add(c.id)
-			continue
-		}
-		id := sb.column(te)
-		sb.groupCols.add(id)
-		if ok {
-			// The item is this expression; a subquery in it has no other name.
-			if sb.groupItems == nil {
-				sb.groupItems = map[int]colID{}
-			}
-			sb.groupItems[pos] = id
-		}
-		sb.groupExpr[exprKey(te)] = id
 	}
-	return nil
+	var te tree.TypedExpr
+	if ok {
+		if it := &items[pos]; it.ast != nil {
+			te, err = sb.b.bindExpr(it.ast, sb.from, exprMode{clause: "GROUP BY"})
+		} else {
+			te = it.expr
+		}
+	} else {
+		te, err = sb.b.bindExpr(e, sb.from, exprMode{clause: "GROUP BY"})
+	}
+	if err != nil {
+		return 0, err
+	}
+	if c, ok := te.(*colRef); ok && sb.from.colIDs().has(c.id) {
+		sb.groupCols.add(c.id)
+		return c.id, nil
+	}
+	id := sb.column(te)
+	sb.groupCols.add(id)
+	if ok {
+		// The item is this expression; a subquery in it has no other name.
+		if sb.groupItems == nil {
+			sb.groupItems = map[int]colID{}
+		}
+		sb.groupItems[pos] = id
+	}
+	sb.groupExpr[exprKey(te)] = id
+	return id, nil
 }
 
 // group builds the grouping of a SELECT and rewrites what is computed after it
@@ -174,6 +185,9 @@ func (sb *selectBinder) group(in rel, items []selectItem, having *tree.TypedExpr
 	if len(sb.pre) > 0 {
 		in = &projectNode{in: in, items: sb.pre}
 	}
+	if sb.sets != nil {
+		return sb.groupSets(in, items, having, orders, distinctOn)
+	}
 	return &groupNode{in: in, groupCols: sb.groupCols.ids(), aggs: sb.aggs, scalar: sb.groupCols.empty()}, nil
 }
 
@@ -190,7 +204,7 @@ func (sb *selectBinder) colName(id colID) string {
 // primary key is among them.
 func (sb *selectBinder) determined(id colID) bool {
 	m := &sb.b.md.cols[id]
-	if m.tab == nil {
+	if m.tab == nil || sb.sets != nil {
 		return false
 	}
 	for _, ord := range primaryKeyOrdinals(m.tab.desc) {
@@ -213,6 +227,13 @@ func lastPart(name string) string {
 // function treats the calls that cannot be evaluated where they stand.
 func (r *resolver) function(t *tree.FuncExpr) (bool, tree.Expr) {
 	t = r.withoutVoid(t)
+	if groupingFunc(t) == "grouping" {
+		e, err := r.groupingCall(t)
+		if err != nil {
+			return r.fail(r.b.p.locate(err))
+		}
+		return false, e
+	}
 	def, err := t.Func.Resolve(r.b.p.s.data.SearchPath)
 	if err != nil {
 		// The type checker says it better, with the argument types.

@@ -193,6 +193,10 @@ type selectBinder struct {
 	groupCols  colSet
 	groupExpr  map[string]colID // of GROUP BY expressions that are not columns
 	groupItems map[int]colID    // of items that GROUP BY names by position or name
+	// sets are the grouping sets, if there are several; grouping are the calls of
+	// GROUPING().
+	sets     [][]colID
+	grouping []groupingCall
 
 	windows []windowItem
 	winPre  []item // computed after grouping, for window functions

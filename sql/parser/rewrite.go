@@ -157,6 +157,10 @@ func (w *rewrites) op(t token) bool {
 		return true
 	case "(":
 		prev := w.tok(-1)
+		if w.tok(1).op(")") && (prev.op("(") || prev.op(",") || prev.is("by")) {
+			w.put(2, "ROW()") // An empty grouping set; the module knows no other form.
+			return true
+		}
 		w.casts = append(w.casts, prev.is("cast") || prev.is("treat"))
 		if w.tok(1).is("distinct") && w.distinctOrdered() {
 			return true
@@ -376,6 +380,15 @@ func (w *rewrites) word(t token) bool {
 		}
 	case "conflict":
 		if prev.is("on") && w.conflictTarget() {
+			return true
+		}
+	case "grouping":
+		switch {
+		case w.tok(1).is("sets") && w.tok(2).op("("):
+			w.put(2, GroupingSetsFunc)
+			return true
+		case w.tok(1).op("("):
+			w.put(1, `"grouping"`)
 			return true
 		}
 	case "session_user":
@@ -688,6 +701,9 @@ func ConflictConstraint(oc *tree.OnConflict) (string, bool) {
 	}
 	return strings.CutPrefix(string(oc.Columns[0]), constraintMarker)
 }
+
+// GroupingSetsFunc is the function that GROUPING SETS becomes.
+const GroupingSetsFunc = `"grouping sets"`
 
 // ConflictKind says what an element of ON CONFLICT (…) WHERE p is.
 type ConflictKind int
