@@ -265,6 +265,11 @@ func (r *resolver) name(n *tree.UnresolvedName) (bool, tree.Expr) {
 				return false, rowOf(cols)
 			}
 		}
+		if n.Parts[0] == "tableoid" {
+			if id, ok := r.s.tableOID(n); ok {
+				return false, tree.NewDOid(tree.DInt(id))
+			}
+		}
 		return r.fail(r.b.p.locateName(err, n.Parts[0]))
 	}
 	return false, c.ref()

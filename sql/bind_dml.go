@@ -164,7 +164,7 @@ func rowScope(parent *scope, ref *catalog.TableRef, alias string, ids []colID) *
 	}
 	for i, c := range ref.Table.AllColumns() {
 		if c.Public() && !c.Inaccessible && ids[i] != 0 {
-			s.cols = append(s.cols, scopeCol{name: c.Name, table: alias, schema: ref.Schema.Name, db: db, id: ids[i], typ: c.Type, hidden: c.Hidden})
+			s.cols = append(s.cols, scopeCol{name: c.Name, table: alias, schema: ref.Schema.Name, db: db, id: ids[i], typ: c.Type, hidden: c.Hidden, rel: ref.Table.ID()})
 		}
 	}
 	return s

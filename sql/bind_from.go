@@ -206,7 +206,7 @@ func (b *binder) addTable(ref *catalog.TableRef, alias string, all bool) (*table
 		id := b.md.add(colMeta{name: c.Name, typ: c.Type, tab: tab, ord: ord})
 		tab.colIDs = append(tab.colIDs, id)
 		if c.Public() && !c.Inaccessible {
-			cols = append(cols, scopeCol{name: c.Name, table: alias, schema: ref.Schema.Name, db: db, id: id, typ: c.Type, hidden: c.Hidden})
+			cols = append(cols, scopeCol{name: c.Name, table: alias, schema: ref.Schema.Name, db: db, id: id, typ: c.Type, hidden: c.Hidden, rel: ref.Table.ID()})
 		}
 	}
 	if hasIndexExprs(ref.Table) {
@@ -245,7 +245,7 @@ func (b *binder) bindVirtual(vt *virtualTable, db string) (rel, []scopeCol, erro
 	for _, c := range vt.columns {
 		id := b.newCol(c.name, c.typ)
 		n.outCols = append(n.outCols, id)
-		cols = append(cols, scopeCol{name: c.name, table: vt.name, schema: vt.schema, db: db, id: id, typ: c.typ, hidden: c.hidden})
+		cols = append(cols, scopeCol{name: c.name, table: vt.name, schema: vt.schema, db: db, id: id, typ: c.typ, hidden: c.hidden, rel: catalog.ID(vt.id)})
 	}
 	return n, cols, nil
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/auxten/postgresql-parser/pkg/sql/types"
 
 	"github.com/holdfastdb/holdfast/internal/pgerr"
+	"github.com/holdfastdb/holdfast/sql/catalog"
 )
 
 // scopeCol is a column that names can refer to.
@@ -24,6 +25,8 @@ type scopeCol struct {
 	// scalar says that this is the value of a function in FROM: if it is the
 	// table's only column, the table's alias alone means it, not a row.
 	scalar bool
+	// rel is the relation of which it is a column, for tableoid; 0 for none.
+	rel catalog.ID
 }
 
 // scope is what names mean at one place of a statement.
@@ -78,6 +81,28 @@ func (s *scope) resolve(n *tree.UnresolvedName) (*scopeCol, error) {
 		}
 	}
 	return nil, pgerr.Newf(pgerr.UndefinedTable, "missing FROM-clause entry for table %q", tab)
+}
+
+// tableOID finds the relation that tableoid, with or without a table's name, means.
+func (s *scope) tableOID(n *tree.UnresolvedName) (catalog.ID, bool) {
+	for ; s != nil; s = s.parent {
+		var found catalog.ID
+		table := ""
+		for i := range s.cols {
+			c := &s.cols[i]
+			if c.rel == 0 || !c.matchesTable(n) {
+				continue
+			}
+			if found != 0 && c.table != table {
+				return 0, false // Of several.
+			}
+			found, table = c.rel, c.table
+		}
+		if found != 0 {
+			return found, true
+		}
+	}
+	return 0, false
 }
 
 func errNoColumn(name string) *pgerr.Error {

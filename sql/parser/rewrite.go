@@ -80,6 +80,8 @@ type rewrites struct {
 	first token
 	// casts holds, for every open parenthesis, whether it is that of CAST(.
 	casts []bool
+	// later are things to do when the token of an index is reached.
+	later map[int]func()
 }
 
 func (w *rewrites) tok(n int) token {
@@ -121,6 +123,11 @@ func (w *rewrites) drop(n int) { w.put(n, "") }
 func (w *rewrites) run() {
 	for w.i < w.hi {
 		t := w.f.toks[w.i]
+		if fn := w.later[w.i]; fn != nil {
+			delete(w.later, w.i)
+			fn()
+			continue
+		}
 		switch t.kind {
 		case tokError:
 			bail(lexicalError(w.f.src, t))
@@ -382,6 +389,8 @@ func (w *rewrites) word(t token) bool {
 		if prev.is("on") && w.conflictTarget() {
 			return true
 		}
+	case "json_to_record", "jsonb_to_record", "json_to_recordset", "jsonb_to_recordset":
+		return w.recordFunc(t.str)
 	case "grouping":
 		switch {
 		case w.tok(1).is("sets") && w.tok(2).op("("):
