@@ -3,6 +3,7 @@ package sql
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
 	"sync"
@@ -75,6 +76,8 @@ type Session struct {
 
 	sessionState // sequences, temporary objects and the like
 }
+
+var errTransactionTimeout = pgerr.New(transactionTimeout, "canceling statement due to transaction timeout")
 
 var errQueryCanceled = pgerr.New(pgerr.QueryCanceled, "canceling statement due to user request")
 var errStatementTimeout = pgerr.New(pgerr.QueryCanceled, "canceling statement due to statement timeout")
@@ -159,6 +162,10 @@ func (s *Session) TxnStatus() byte { return s.tx.statusByte() }
 // its connection ends if it does. 0 means no limit.
 func (s *Session) IdleTimeout() (time.Duration, *pgerr.Error) {
 	if s.tx.explicit() {
+		left, limited := s.transactionTimeLeft()
+		if d := s.vars.idleInTransactionTimeout; limited && (d == 0 || left < d) {
+			return left, pgerr.New(transactionTimeout, "terminating connection due to transaction timeout")
+		}
 		if d := s.vars.idleInTransactionTimeout; d > 0 {
 			return d, pgerr.New("25P03", "terminating connection due to idle-in-transaction timeout")
 		}
@@ -168,6 +175,22 @@ func (s *Session) IdleTimeout() (time.Duration, *pgerr.Error) {
 		return d, pgerr.New("57P05", "terminating connection due to idle-session timeout")
 	}
 	return 0, nil
+}
+
+// transactionTimeout is the code of transactions that took too long, as PostgreSQL
+// has it from version 17 on.
+const transactionTimeout pgerr.Code = "25P04"
+
+// transactionTimeLeft says how long the transaction may go on.
+func (s *Session) transactionTimeLeft() (time.Duration, bool) {
+	d := s.vars.transactionTimeout
+	if d <= 0 {
+		return 0, false
+	}
+	if s.tx.kind != noTxn {
+		d -= s.now().Sub(s.tx.started)
+	}
+	return max(d, time.Nanosecond), true
 }
 
 // ExecStmt runs one statement of the simple protocol.
@@ -226,7 +249,7 @@ func (s *Session) guarded(ctx context.Context, fn func() (bool, error)) (suspend
 		if r := recover(); r != nil {
 			s.srv.log.ErrorContext(ctx, "a statement panicked", "panic", r, "stack", string(debug.Stack()))
 			s.free = nil // It may be in any state.
-			suspended, err = false, pgerr.Newf(pgerr.Internal, "internal error: %v", r)
+			suspended, err = false, fmt.Errorf("a statement panicked: %v", r)
 		}
 	}()
 	return fn()
@@ -237,8 +260,13 @@ func (s *Session) guarded(ctx context.Context, fn func() (bool, error)) (suspend
 func (s *Session) beginStatement(ctx context.Context, sql string) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var timer *time.Timer
-	if d := s.data.StmtTimeout; d > 0 {
-		timer = time.AfterFunc(d, func() { cancel(errStatementTimeout) })
+	limit, cause := s.data.StmtTimeout, error(errStatementTimeout)
+	// ROLLBACK and COMMIT of a failed block always get through.
+	if d, ok := s.transactionTimeLeft(); ok && s.tx.kind != txnAborted && (limit == 0 || d < limit) {
+		limit, cause = d, errTransactionTimeout
+	}
+	if limit > 0 {
+		timer = time.AfterFunc(limit, func() { cancel(cause) })
 	}
 	s.mu.Lock()
 	s.mu.cancel, s.mu.sql, s.mu.sqlStart = cancel, sql, time.Now()

@@ -178,6 +178,17 @@ func TestStatementTimeoutAndCancel(t *testing.T) {
 		t.Errorf("took %v", d)
 	}
 	mustExec(t, s, "SET statement_timeout = 0")
+	mustExec(t, s, "SET transaction_timeout = '100ms'")
+	mustExec(t, s, "BEGIN")
+	mustExec(t, s, "SELECT pg_sleep(0.02)")
+	if d, _ := s.IdleTimeout(); d <= 0 || d > 80*time.Millisecond {
+		t.Errorf("a transaction of 100 ms may be silent for %v after 20", d)
+	}
+	if _, err = runSQL(context.Background(), s, "SELECT pg_sleep(30)"); pgerr.GetCode(err) != "25P04" {
+		t.Errorf("error %v", err)
+	}
+	mustExec(t, s, "ROLLBACK")
+	mustExec(t, s, "SET transaction_timeout = 0")
 	time.AfterFunc(50*time.Millisecond, s.CancelQuery)
 	if _, err = runSQL(context.Background(), s, "SELECT pg_sleep(30)"); pgerr.GetCode(err) != pgerr.QueryCanceled {
 		t.Errorf("error %v", err)
