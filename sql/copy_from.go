@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
@@ -51,27 +52,10 @@ func (p *planner) copyFrom(ctx context.Context, c *parser.Copy, res ResultWriter
 	src := &sourceNode{src: &rowSource{stream: in, mutates: true}}
 	m.in = src
 	given := map[uint32]colID{}
-	var casts []item
 	for i, col := range cols {
 		id := b.newCol(col.Name, in.typs[i])
 		src.outCols = append(src.outCols, id)
 		given[col.ID] = id
-		if !in.needsCast[i] {
-			continue
-		}
-		e, err := b.assign(&colRef{id: id, typ: in.typs[i], name: col.Name}, col)
-		if err != nil {
-			return err
-		}
-		if r, ok := e.(*colRef); ok {
-			given[col.ID] = r.id
-			continue
-		}
-		given[col.ID] = b.newCol(col.Name, col.Type)
-		casts = append(casts, item{given[col.ID], e})
-	}
-	if casts != nil {
-		m.in = &projectNode{in: m.in, items: casts}
 	}
 	if err := b.completeRow(m, given); err != nil {
 		return err
@@ -142,7 +126,7 @@ type copyReader struct {
 	column  string // being read, for error messages
 	field   []byte
 	inRow   bool // the row has been read; what fails now is its writing
-	// needsCast: a type modifier remains to be applied by the assignment cast.
+	// needsCast: the codec does not apply the type's modifier.
 	needsCast []bool
 }
 
@@ -238,6 +222,12 @@ func (in *copyReader) Next(ctx context.Context) (tree.Datums, error) {
 		if in.row[i], err = in.datum(&in.decode[i], fields[i].Data); err != nil {
 			return nil, err
 		}
+		if in.needsCast[i] {
+			// A type modifier remains to be applied, here where the column is known.
+			if in.row[i], err = fitDatum(&in.p.evalCtx, in.row[i], in.typs[i], in.column); err != nil {
+				return nil, err
+			}
+		}
 	}
 	in.column, in.inRow = "", true
 	in.count++
@@ -303,10 +293,13 @@ const maxContextBytes = 100
 // locate says where in the data an error was found.
 func (in *copyReader) locate(err error) error {
 	var pe *pgerr.Error
-	if !errors.As(err, &pe) || pe.Where != "" || pe.Code == pgerr.QueryCanceled {
+	if !errors.As(err, &pe) || strings.HasPrefix(pe.Where, "COPY ") || pe.Code == pgerr.QueryCanceled || pe.Code == pgerr.ForeignKeyViolation {
 		return err
 	}
 	e := *pgerr.Flatten(err)
+	if inner := e.Where; inner != "" {
+		defer func() { e.Where = inner + "\n" + e.Where }()
+	}
 	quote := func(b []byte) string {
 		if len(b) > maxContextBytes {
 			return string(b[:maxContextBytes]) + "..."
@@ -316,10 +309,10 @@ func (in *copyReader) locate(err error) error {
 	switch line := in.rows.Line(); {
 	case in.column != "":
 		e.Where = fmt.Sprintf("COPY %s, line %d, column %s: \"%s\"", in.desc.Name(), line, in.column, quote(in.field))
-	case e.Code == pgerr.UniqueViolation || e.Code == pgerr.ForeignKeyViolation:
+	case e.Code == pgerr.UniqueViolation:
 		// Found when many rows were written at once.
 		e.Where = "COPY " + in.desc.Name()
-	case in.inRow || in.rows.Row() == nil:
+	case in.rows.Row() == nil || in.inRow && e.Code != pgerr.CheckViolation && e.Code != pgerr.NotNullViolation:
 		e.Where = fmt.Sprintf("COPY %s, line %d", in.desc.Name(), line)
 	default:
 		e.Where = fmt.Sprintf("COPY %s, line %d: \"%s\"", in.desc.Name(), line, quote(in.rows.Row()))

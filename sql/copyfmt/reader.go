@@ -157,6 +157,7 @@ func (r *Reader) nextRow(ctx context.Context) ([]byte, error) {
 		if r.eof && len(r.chunk) == 0 {
 			r.done = true
 			if scan.inQuote && !(scan.escaped && r.opts.Escape == r.opts.Quote) {
+				r.row = r.carry
 				return nil, badFormat("unterminated CSV quoted field")
 			}
 			row := r.carry

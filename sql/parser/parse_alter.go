@@ -798,7 +798,14 @@ func (f *front) copyOptions(n *Copy) {
 	with := f.accept("with")
 	if f.peek().op("(") {
 		f.next()
+		given := map[string]bool{}
 		for {
+			t := f.peek()
+			if name := lower(t.str); given[name] {
+				bail(locate(pgerr.New(pgerr.SyntaxError, "conflicting or redundant options"), f.src, t.pos))
+			} else {
+				given[name] = true
+			}
 			f.copyOption(o)
 			if !f.acceptOp(",") {
 				break
@@ -820,6 +827,22 @@ func (f *front) copyChar(what string) string {
 		bail(locate(pgerr.Newf(pgerr.FeatureNotSupported, "COPY %s must be a single one-byte character", what), f.src, t.pos))
 	}
 	return s
+}
+
+// encoding checks the name of a character set: data comes and goes as UTF-8.
+func (f *front) encoding(t token) string {
+	switch name := strings.NewReplacer("-", "", "_", "", " ", "").Replace(strings.ToLower(t.str)); name {
+	case "utf8", "unicode", "sqlascii":
+	case "latin1", "latin2", "latin3", "latin4", "latin5", "latin6", "latin7", "latin8", "latin9", "latin10", "win1250", "win1251",
+		"win1252", "win1253", "win1254", "win1255", "win1256", "win1257", "win1258", "win866", "win874", "koi8r", "koi8u", "eucjp",
+		"euckr", "euccn", "euctw", "sjis", "shiftjis", "big5", "gbk", "gb18030", "uhc", "johab", "iso88591", "iso88592", "iso885915",
+		"windows1250", "windows1251", "windows1252":
+		bail(locate(pgerr.Newf(pgerr.FeatureNotSupported, "encoding \"%s\" is not supported", t.str), f.src, t.pos).
+			WithHint("Data is read and written as UTF8."))
+	default:
+		bail(locate(pgerr.New(pgerr.InvalidParameterValue, "argument to option \"encoding\" must be a valid encoding name"), f.src, t.pos))
+	}
+	return t.str
 }
 
 // flag takes an optional boolean; bare means true.
@@ -880,9 +903,12 @@ func (f *front) copyOption(o *CopyOptions) {
 	case "force_null":
 		o.ForceNull = f.copyColumns()
 	case "encoding":
-		if t := f.next(); t.kind == tokString || t.isName() {
-			o.Encoding = t.str
+		t := f.next()
+		if t.kind != tokString && !t.isName() {
+			f.i--
+			f.fail("expected an encoding")
 		}
+		o.Encoding = f.encoding(t)
 	default:
 		bail(locate(pgerr.Newf(pgerr.SyntaxError, "option \"%s\" not recognized", name), f.src, t.pos))
 	}
@@ -924,7 +950,9 @@ func (f *front) copyOldOption(o *CopyOptions) {
 	case f.accept("force", "null"):
 		o.ForceNull = columns()
 	case f.accept("encoding"):
-		o.Encoding = f.str()
+		t := f.peek()
+		f.str()
+		o.Encoding = f.encoding(t)
 	default:
 		f.fail("")
 	}
@@ -938,8 +966,15 @@ func (o *CopyOptions) defaults(f *front) {
 	if o.Format == "" {
 		o.Format = CopyText
 	}
-	if o.Format == CopyBinary && (o.Delimiter != "" || o.nullSet || o.Header) {
-		bad(pgerr.SyntaxError, "cannot specify DELIMITER, NULL or HEADER in BINARY mode")
+	if o.Format == CopyBinary {
+		switch {
+		case o.Delimiter != "":
+			bad(pgerr.SyntaxError, "cannot specify DELIMITER in BINARY mode")
+		case o.nullSet:
+			bad(pgerr.SyntaxError, "cannot specify NULL in BINARY mode")
+		case o.Header:
+			bad(pgerr.FeatureNotSupported, "cannot specify HEADER in BINARY mode")
+		}
 	}
 	if o.Format != CopyCSV {
 		switch {

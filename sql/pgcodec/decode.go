@@ -77,10 +77,9 @@ func (c *Codec) DecodeText(data []byte, s *Settings) (tree.Datum, error) {
 		}
 		d, err := tree.ParseDJSON(string(data))
 		if err != nil {
-			return nil, pgerr.New(pgerr.InvalidTextRepresentation, "invalid input syntax for type json").
-				WithDetail("%s", strings.TrimPrefix(err.Error(), "could not parse JSON: "))
+			return nil, explainJSON(data)
 		}
-		return d, nil
+		return d, checkJSON(data)
 	case types.OidFamily:
 		return c.decodeOID(data)
 	case types.ArrayFamily:
