@@ -28,9 +28,8 @@ const (
 	restorePieceBytes = 32 << 20
 	// ingestBytes is the size of one ingested sstable, before compression.
 	ingestBytes = 32 << 20
-	// fileCacheBytes bounds the files a worker keeps for its next piece: a file of
-	// an incremental layer often serves many pieces in a row.
-	fileCacheBytes = 64 << 20
+	// fileCacheBytes bounds the files that a worker holds in memory.
+	fileCacheBytes = 48 << 20
 )
 
 // indexPlan is what has to be done for one index.
@@ -321,7 +320,8 @@ func (run *restoreRun) process(ctx context.Context, pieces []restorePiece) error
 	next := 0
 	for range run.s.cfg.Workers {
 		g.Go(func() error {
-			cache := &fileCache{}
+			cache := newFileCache(fileCacheBytes, run.s.cfg.TempDir)
+			defer cache.close()
 			for {
 				mu.Lock()
 				i := next
@@ -339,37 +339,6 @@ func (run *restoreRun) process(ctx context.Context, pieces []restorePiece) error
 	return g.Wait()
 }
 
-// fileCache keeps recently read files, checked against their hashes.
-type fileCache struct {
-	files []cachedFile // least recently used first
-	bytes int
-}
-
-type cachedFile struct {
-	f *manifest.DataFile
-	b []byte
-}
-
-func (c *fileCache) get(ctx context.Context, f *manifest.DataFile) ([]byte, error) {
-	for i, e := range c.files {
-		if e.f.Path == f.Path && e.f.Layer == f.Layer {
-			c.files = append(append(c.files[:i:i], c.files[i+1:]...), e)
-			return e.b, nil
-		}
-	}
-	b, err := f.Read(ctx)
-	if err != nil {
-		return nil, err
-	}
-	c.files = append(c.files, cachedFile{f, b})
-	c.bytes += len(b)
-	for len(c.files) > 1 && c.bytes > fileCacheBytes {
-		c.bytes -= len(c.files[0].b)
-		c.files = c.files[1:]
-	}
-	return b, nil
-}
-
 // piece merges the files of one piece into sstables under new ids and ingests
 // them.
 func (run *restoreRun) piece(ctx context.Context, cache *fileCache, pc restorePiece) error {
@@ -381,12 +350,13 @@ func (run *restoreRun) piece(ctx context.Context, cache *fileCache, pc restorePi
 		if !manifest.Span(f.Span).Overlaps(pc.part) {
 			continue
 		}
-		b, err := cache.get(ctx, f)
+		file, err := cache.get(ctx, f)
 		if err != nil {
 			return err
 		}
-		files = append(files, storage.NewMemSST(b))
+		files = append(files, file)
 	}
+	defer cache.passed(pc.part.End())
 	var sum storage.ExportSummary
 	if len(files) > 0 {
 		target := pc.toNew(pc.part)
@@ -429,8 +399,9 @@ func (run *restoreRun) ingest(ctx context.Context, p *indexPlan, files []storage
 		return err
 	}
 	defer it.Close()
+	var buf storage.SSTBuffer
 	for {
-		var buf storage.SSTBuffer
+		buf.Reset() // The store has its own copy.
 		var w io.Writer = &buf
 		if run.verifyOnly {
 			w = io.Discard

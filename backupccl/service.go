@@ -47,7 +47,8 @@ type Config struct {
 	// so that it reads settings and roles again; may be nil.
 	SystemTablesRestored func(ctx context.Context) error
 
-	Workers int // concurrent pieces of a job on this node
+	Workers int    // concurrent pieces of a job on this node
+	TempDir string // for what a restore cannot hold in memory; empty: the system's
 
 	Testing Testing
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -32,12 +33,23 @@ func (n *Node) newBackups(set *settings.Registry, metrics prometheus.Registerer)
 	s := backupccl.NewService(backupccl.Config{
 		DB: n.db, Stores: extstore.NewFactory(ext), Settings: backupccl.RegisterSettings(set),
 		ClusterID: n.ident.ClusterID, NodeID: id, Locality: n.cfg.Locality.String(), Version: n.cfg.Version, Logger: n.log,
+		TempDir:              n.storeTempDir(),
 		CreateStatements:     sql.CreateStatements,
 		SystemTablesRestored: func(ctx context.Context) error { return n.sql.SystemTablesRestored(ctx) },
 		Testing:              backupccl.Testing{Hook: crashHook(n.cfg.Testing.CrashAt)},
 	})
 	metrics.MustRegister(s.Collectors()...)
 	return s
+}
+
+// storeTempDir is where files go that do not outlive the process: beside the
+// store, which has the room, and not where the system may keep files in memory.
+// The engine has made the directory.
+func (n *Node) storeTempDir() string {
+	if n.cfg.Store.InMemory {
+		return ""
+	}
+	return filepath.Join(n.cfg.Store.Path, "auxiliary")
 }
 
 // crashHook returns a hook that kills the process at a place, as kill -9 would;

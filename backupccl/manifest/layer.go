@@ -184,13 +184,20 @@ type DataFile struct {
 }
 
 // Read fetches the whole file and checks it against its SHA-256.
-func (f *DataFile) Read(ctx context.Context) ([]byte, error) {
+func (f *DataFile) Read(ctx context.Context) ([]byte, error) { return f.ReadInto(ctx, nil) }
+
+// ReadInto is Read into the memory of buf, if it is large enough.
+func (f *DataFile) ReadInto(ctx context.Context, buf []byte) ([]byte, error) {
 	r, err := f.Store.Open(ctx, f.Path, 0, -1)
 	if err != nil {
 		return nil, wrapRead(f.Store, fmt.Errorf("%s/%s: %w", f.Layer.Dir, f.Path, err))
 	}
 	defer r.Close()
-	b := make([]byte, f.BackingFileSize)
+	b := buf
+	if uint64(cap(b)) < f.BackingFileSize {
+		b = make([]byte, f.BackingFileSize)
+	}
+	b = b[:f.BackingFileSize]
 	if _, err := io.ReadFull(r, b); err != nil {
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
 			err = pgerr.Newf(pgerr.DataCorrupted, "file is shorter than its %d bytes", f.BackingFileSize)

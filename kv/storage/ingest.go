@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/sstable"
@@ -84,9 +85,15 @@ func (e *Engine) ingest(ctx context.Context, sst []byte, opts IngestOptions) (In
 		return IngestResult{}, err
 	}
 	if !opts.Timestamp.IsEmpty() {
-		if sst, err = stampSST(sst, opts.Timestamp); err != nil {
+		buf := stampPool.Get().(*SSTBuffer)
+		defer func() {
+			buf.Reset()
+			stampPool.Put(buf)
+		}()
+		if err := stampSST(buf, sst, opts.Timestamp); err != nil {
 			return IngestResult{}, err
 		}
+		sst = buf.Bytes()
 	}
 	path, err := e.stage(sst)
 	if err != nil {
@@ -99,19 +106,22 @@ func (e *Engine) ingest(ctx context.Context, sst []byte, opts IngestOptions) (In
 	return res, nil
 }
 
-// stampSST replaces the placeholder timestamp of every version.
-func stampSST(sst []byte, ts hlc.Timestamp) ([]byte, error) {
-	var buf SSTBuffer
+// stampPool keeps the buffers of stamped files for the next ones.
+var stampPool = sync.Pool{New: func() any { return &SSTBuffer{} }}
+
+// stampSST writes sst to buf with ts instead of the placeholder timestamp of every
+// version.
+func stampSST(buf *SSTBuffer, sst []byte, ts hlc.Timestamp) error {
 	buf.Grow(len(sst) + len(sst)/16 + 1024)
 	from := appendTimestampSuffix(nil, PlaceholderTimestamp)
 	to := appendTimestampSuffix(nil, ts)
 	wo := sstWriterOptions(CompressFast, blockBytes, false)
 	_, _, err := sstable.RewriteKeySuffixesAndReturnFormat(sst, externalOptions().MakeReaderOptions(),
-		&sstOutput{w: &buf}, wo, from, to, 1)
+		&sstOutput{w: buf}, wo, from, to, 1)
 	if err != nil {
-		return nil, fmt.Errorf("giving an sstable its timestamp: %w", err)
+		return fmt.Errorf("giving an sstable its timestamp: %w", err)
 	}
-	return buf.Bytes(), nil
+	return nil
 }
 
 // stage writes a file beside the store, durably.

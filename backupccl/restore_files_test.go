@@ -1,0 +1,94 @@
+package backupccl
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/holdfastdb/holdfast/backupccl/backuppb"
+	"github.com/holdfastdb/holdfast/backupccl/extstore"
+	"github.com/holdfastdb/holdfast/backupccl/manifest"
+	"github.com/holdfastdb/holdfast/internal/keys"
+	"github.com/holdfastdb/holdfast/internal/pgerr"
+)
+
+// TestRestoreHoldsABudgetOfFiles: what a piece reads beyond the budget lies on
+// disk and reads the same, and what no later piece needs is given up.
+func TestRestoreHoldsABudgetOfFiles(t *testing.T) {
+	ctx := t.Context()
+	store := extstore.NewMem()
+	layer := &manifest.Layer{Dir: "d"}
+	file := func(i int, end string) *manifest.DataFile {
+		b := bytes.Repeat([]byte{byte(i)}, 1000+i)
+		name := fmt.Sprintf("%d.sst", i)
+		if err := store.Put(ctx, name, bytes.NewReader(b)); err != nil {
+			t.Fatal(err)
+		}
+		sum := sha256.Sum256(b)
+		return &manifest.DataFile{Store: store, Layer: layer, File: &backuppb.File{
+			Path: name, BackingFileSize: uint64(len(b)), Sha256: sum[:],
+			Span: manifest.SpanPB(keys.Span{Key: keys.Key("a"), EndKey: keys.Key(end)}),
+		}}
+	}
+	dir := t.TempDir()
+	c := newFileCache(4000, dir)
+	var files []*manifest.DataFile
+	for i := range 20 {
+		files = append(files, file(i, []string{"c", "k"}[i%2]))
+	}
+	readAll := func(which []*manifest.DataFile) {
+		t.Helper()
+		for range 2 {
+			for _, f := range which {
+				got, err := c.get(ctx, f)
+				if err != nil {
+					t.Fatal(err)
+				}
+				b := make([]byte, got.Size())
+				if _, err := got.ReadAt(b, 0); err != nil {
+					t.Fatal(err)
+				}
+				if sum := sha256.Sum256(b); !bytes.Equal(sum[:], f.Sha256) {
+					t.Fatalf("%s reads differently", f.Path)
+				}
+			}
+		}
+	}
+	onDisk := func() (n int) {
+		for _, e := range c.files {
+			if e.disk != nil {
+				n++
+			}
+		}
+		return n
+	}
+	readAll(files)
+	if c.bytes > 4000 || onDisk() != 17 {
+		t.Errorf("%d bytes in memory, %d files on disk", c.bytes, onDisk())
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("files with names: %v %v", left, err)
+	}
+	c.passed(keys.Key("c"))
+	if len(c.files) != 10 {
+		t.Errorf("%d files kept, 10 reach beyond", len(c.files))
+	}
+	var rest []*manifest.DataFile
+	for i := 1; i < 20; i += 2 {
+		rest = append(rest, files[i])
+	}
+	readAll(rest)
+	// A damaged file is refused, whatever memory it was read into.
+	bad := file(30, "k")
+	bad.Sha256 = files[0].Sha256
+	if _, err := c.get(ctx, bad); pgerr.GetCode(err) != pgerr.DataCorrupted {
+		t.Errorf("damaged file: %v", err)
+	}
+	c.passed(keys.Key("k"))
+	if len(c.files) != 0 || c.bytes != 0 {
+		t.Errorf("%d files and %d bytes kept after the end", len(c.files), c.bytes)
+	}
+	c.close()
+}
