@@ -486,6 +486,30 @@ func (t *Txn) ForwardReadTimestamp(_ context.Context) bool {
 	return true
 }
 
+// CheckAlive asks whether another transaction has aborted this one, which it would
+// otherwise learn with its next request. If not, it counts as active as of now. It
+// is for those who act outside of the transaction on its behalf.
+func (t *Txn) CheckAlive(ctx context.Context) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.checkOpenLocked(); err != nil || t.proto.Key == nil {
+		return err // Without locks it is in nobody's way.
+	}
+	o := &outgoing{txn: t.proto}
+	o.ba.Txn = &o.txn
+	o.ba.Requests = append(o.reqs[:0], kvpb.Request{
+		Op: kvpb.OpHeartbeatTxn, Key: t.proto.Key, Args: &kvpb.HeartbeatArgs{Now: t.db.clock.Now()},
+	})
+	resp, err := t.db.sender.Send(ctx, &o.ba)
+	if err != nil {
+		return t.handleErrorLocked(o, err)
+	}
+	if r, ok := resp.Responses[0].Reply.(*kvpb.HeartbeatReply); ok && r.Status.IsFinal() {
+		return t.mustRetryLocked(kvpb.RetryAborted, "the transaction is over", hlc.Timestamp{}, true)
+	}
+	return nil
+}
+
 // RefreshToNow moves the snapshot to the present if nothing that was read has
 // changed since; otherwise the transaction must be retried.
 func (t *Txn) RefreshToNow(ctx context.Context) error {

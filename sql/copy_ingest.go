@@ -85,6 +85,11 @@ func (in *ingester) ingest(ctx context.Context, c *bulkChunk, first bool) error 
 		if err != nil {
 			return err
 		}
+		// A transaction that another has aborted must not go on filling indexes: they
+		// may have been collected already.
+		if err := in.w.p.txn.CheckAlive(ctx); err != nil {
+			return err
+		}
 		// Locks there can only be this transaction's own: waiting would be for ever.
 		opts := kv.AddSSTableOptions{RequireEmpty: first, DisallowShadowing: !first, NoWait: true}
 		if !first {
@@ -122,9 +127,9 @@ func buildSST(pairs []kv.Pair) ([]byte, error) {
 }
 
 // clearOnRollback removes what was ingested into a new table if the transaction
-// does not commit. Under an index of an older table another transaction may be
-// writing by then: such an index is cleared before its id is used again, and so is
-// what a process leaves behind that ends too early.
+// does not commit. An index of an older table has an id that is never used again
+// (see claimIndexIDs); what was ingested there, or by a process that ends too
+// early, costs space and nothing else.
 func (in *ingester) clearOnRollback() {
 	if !in.newTable {
 		return

@@ -133,7 +133,23 @@ func (p *planner) mutableTable(ctx context.Context, id catalog.ID) (*catalogpb.T
 	if err := p.lockTable(ctx, id); err != nil {
 		return nil, err
 	}
-	return p.cat.MutableTable(ctx, id)
+	pb, err := p.cat.MutableTable(ctx, id)
+	if err != nil || p.newInTxn(id) || len(pb.GetPrimaryIndex().GetKeyColumnIds()) == 0 {
+		return pb, err
+	}
+	last, err := catalog.ClaimedIndexID(ctx, p.srv.db, id)
+	pb.NextIndexId = max(pb.NextIndexId, last+1)
+	return pb, err
+}
+
+// claimIndexIDs makes sure that no other transaction gives the same ids to indexes
+// of the table, even if this one does not commit: what goes into new indexes
+// outside of the transaction may still be under way when nobody waits for it.
+func (p *planner) claimIndexIDs(ctx context.Context, table catalog.ID, ids []uint32) error {
+	if len(ids) == 0 || p.newInTxn(table) {
+		return nil
+	}
+	return catalog.ClaimIndexID(ctx, p.srv.db, table, slices.Max(ids))
 }
 
 // lockTable keeps other transactions of the node from using a relation until

@@ -463,14 +463,20 @@ func (p *planner) truncateTable(ctx context.Context, id catalog.ID, restartIdent
 	if err != nil {
 		return err
 	}
-	var old []uint32
+	var old, fresh []uint32
 	for _, x := range allIndexes(pb) {
 		old = append(old, x.Id)
 		x.Id = pb.NextIndexId
 		pb.NextIndexId++
+		fresh = append(fresh, x.Id)
 		p.s.tx.noteFreshIndex(pb.Id, x.Id)
+	}
+	if err := p.claimIndexIDs(ctx, pb.Id, fresh); err != nil {
+		return err
+	}
+	for _, id := range fresh {
 		// What an attempt that failed may have left under the new id.
-		if err := p.clearUnpublished(ctx, pb.Id, x.Id); err != nil {
+		if err := p.clearUnpublished(ctx, pb.Id, id); err != nil {
 			return err
 		}
 	}

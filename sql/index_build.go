@@ -56,6 +56,9 @@ func (p *planner) newIndexBuilder(ctx context.Context, table *catalog.Table, col
 		return nil, err
 	}
 	b := &indexBuilder{p: p, table: table, enc: enc}
+	if err := p.claimIndexIDs(ctx, table.ID(), ids); err != nil {
+		return nil, err
+	}
 	if b.exprs, err = p.newIndexExprs(table, cols); err != nil {
 		return nil, err
 	}
@@ -169,6 +172,10 @@ func (b *indexBuilder) ingest(ctx context.Context, x *catalog.Index, pairs []row
 		}
 	}
 	if _, err := w.Finish(); err != nil {
+		return err
+	}
+	// An attempt that was aborted meanwhile must not go on.
+	if err := b.p.txn.CheckAlive(ctx); err != nil {
 		return err
 	}
 	_, err := b.p.srv.db.AddSSTable(ctx, x.Span(), out.Bytes(), kv.AddSSTableOptions{DisallowShadowing: x.Unique})

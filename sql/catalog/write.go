@@ -3,10 +3,13 @@ package catalog
 import (
 	"context"
 
+	"github.com/auxten/postgresql-parser/pkg/util/encoding"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/holdfastdb/holdfast/internal/keys"
 	"github.com/holdfastdb/holdfast/internal/pgerr"
 	"github.com/holdfastdb/holdfast/kv"
+	"github.com/holdfastdb/holdfast/kv/kvpb"
 	"github.com/holdfastdb/holdfast/sql/catalog/catalogpb"
 )
 
@@ -30,6 +33,34 @@ func AllocateIDRange(ctx context.Context, db *kv.DB, n int) (ID, error) {
 		first = last - int64(n) + 1
 	}
 	return ID(first), nil
+}
+
+// IndexIDCounterKey counts the index ids of a table that were given to indexes
+// filled outside of transactions: it holds the highest. A descriptor alone does not
+// remember ids of transactions that did not commit.
+func IndexIDCounterKey(table ID) keys.Key {
+	return encoding.EncodeUvarintAscending(append(append(keys.Key(nil), keys.SystemPrefix...), "index-idgen/"...), uint64(table))
+}
+
+// ClaimedIndexID returns the highest index id of a table that was claimed.
+func ClaimedIndexID(ctx context.Context, db *kv.DB, table ID) (uint32, error) {
+	v, err := db.Get(ctx, IndexIDCounterKey(table))
+	if err != nil || len(v.Value) == 0 {
+		return 0, err
+	}
+	n, err := kvpb.DecodeInt(v.Value)
+	return uint32(n), err
+}
+
+// ClaimIndexID makes id and all below it ids that are not given again, whatever
+// becomes of the transaction that uses them.
+func ClaimIndexID(ctx context.Context, db *kv.DB, table ID, id uint32) error {
+	have, err := ClaimedIndexID(ctx, db, table)
+	if err != nil || id <= have {
+		return err
+	}
+	_, err = db.Inc(ctx, IndexIDCounterKey(table), int64(id-have))
+	return err
 }
 
 // stored returns the descriptor as the transaction sees it in the store, past
