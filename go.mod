@@ -8,6 +8,7 @@ require (
 	github.com/lib/pq v1.12.3
 	github.com/peterh/liner v1.2.2
 	github.com/zeebo/xxh3 v1.0.2
+	go.yaml.in/yaml/v3 v3.0.5
 	golang.org/x/term v0.46.0
 )
 

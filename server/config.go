@@ -40,8 +40,7 @@ type Config struct {
 	MaxOffset      time.Duration // --max-offset between the clocks of nodes
 	GoMemoryBytes  int64         // --max-go-memory, soft limit of the Go heap; 0: none
 
-	LogDir      string     // --log-dir; empty: logs below the store
-	StderrLevel slog.Level // least level that also goes to stderr
+	Log LogConfig // --log and --log-dir
 
 	// DrainConnections, DrainTransactions bound the phases of a graceful stop:
 	// waiting for clients to go, and for open transactions to end.
@@ -70,7 +69,7 @@ func DefaultConfig() Config {
 	return Config{
 		Store: StoreSpec{Path: "holdfast-data"}, ListenAddr: ":26257",
 		CacheBytes: 256 << 20, SQLMemoryBytes: 256 << 20, MaxOffset: 500 * time.Millisecond,
-		StderrLevel: slog.LevelWarn, DrainTransactions: 10 * time.Second, Version: "dev",
+		Log: DefaultLogConfig(), DrainTransactions: 10 * time.Second, Version: "dev",
 	}
 }
 
@@ -123,8 +122,8 @@ func (c *Config) Validate() error {
 			return fmt.Errorf("--external-io-dir: %w", err)
 		}
 	}
-	if c.LogDir == "" && !c.Store.InMemory {
-		c.LogDir = filepath.Join(c.Store.Path, "logs")
+	if c.Log.Dir == "" && !c.Store.InMemory {
+		c.Log.Dir = filepath.Join(c.Store.Path, "logs")
 	}
 	return nil
 }

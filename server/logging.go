@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -19,23 +20,37 @@ import (
 	"time"
 )
 
-// Bounds of the log directory.
-const (
-	maxLogFileBytes  = 10 << 20
-	maxLogGroupBytes = 100 << 20
-)
+// LogConfig says what is logged where. DefaultLogConfig fills it.
+type LogConfig struct {
+	Dir         string     // of the files; empty: logs below the store
+	NoFiles     bool       // log to stderr only
+	FileLevel   slog.Level // least level that goes to files
+	StderrLevel slog.Level // least level that goes to stderr
+	FileJSON    bool       // one JSON object per line instead of text
+	StderrJSON  bool
+	FileBytes   int64 // of one file, until the next one is begun
+	GroupBytes  int64 // of all files together; the oldest are removed
+}
 
-// openLog returns a logger that writes everything to files in dir and what is at
-// least level to stderr. close flushes nothing: lines are written as they come.
-func openLog(dir string, level slog.Level, stderr io.Writer) (log *slog.Logger, closeLog func(), err error) {
-	sinks := []sink{{w: stderr, level: level}}
+// LogNothing is above all levels.
+const LogNothing = slog.LevelError + 100
+
+// DefaultLogConfig returns the defaults of the flags.
+func DefaultLogConfig() LogConfig {
+	return LogConfig{FileLevel: slog.LevelInfo, StderrLevel: slog.LevelWarn, FileBytes: 10 << 20, GroupBytes: 100 << 20}
+}
+
+// openLog returns a logger that writes to stderr and to files. close flushes
+// nothing: lines are written as they come.
+func openLog(cfg LogConfig, stderr io.Writer) (log *slog.Logger, closeLog func(), err error) {
+	sinks := []sink{{w: stderr, level: cfg.StderrLevel, json: cfg.StderrJSON}}
 	closeLog = func() {}
-	if dir != "" {
-		f := &rotatingFile{dir: dir}
+	if cfg.Dir != "" && !cfg.NoFiles {
+		f := &rotatingFile{dir: cfg.Dir, fileBytes: cfg.FileBytes, groupBytes: cfg.GroupBytes}
 		if err := f.rotate(); err != nil {
 			return nil, nil, fmt.Errorf("--log-dir: %w", err)
 		}
-		sinks = append(sinks, sink{w: f, level: slog.LevelInfo})
+		sinks = append(sinks, sink{w: f, level: cfg.FileLevel, json: cfg.FileJSON})
 		closeLog = func() { _ = f.Close() }
 	}
 	return slog.New(&logHandler{shared: &logShared{sinks: sinks}}), closeLog, nil
@@ -44,6 +59,7 @@ func openLog(dir string, level slog.Level, stderr io.Writer) (log *slog.Logger, 
 type sink struct {
 	w     io.Writer
 	level slog.Level
+	json  bool
 }
 
 type logShared struct {
@@ -94,21 +110,39 @@ func (h *logHandler) WithGroup(name string) slog.Handler {
 }
 
 func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
-	var b bytes.Buffer
-	letter := byte('I')
-	switch {
-	case r.Level >= slog.LevelError:
-		letter = 'E'
-	case r.Level >= slog.LevelWarn:
-		letter = 'W'
-	case r.Level < slog.LevelInfo:
-		letter = 'D'
+	count := h.shared.count.Add(1)
+	var asText, asJSON []byte
+	h.shared.mu.Lock()
+	defer h.shared.mu.Unlock()
+	var errs []error
+	for _, s := range h.shared.sinks {
+		if r.Level < s.level {
+			continue
+		}
+		line := &asText
+		if s.json {
+			line = &asJSON
+		}
+		if *line == nil {
+			*line = h.format(r, count, s.json)
+		}
+		if _, err := s.w.Write(*line); err != nil {
+			errs = append(errs, err)
+		}
 	}
-	b.WriteByte(letter)
+	return errors.Join(errs...)
+}
+
+func (h *logHandler) format(r slog.Record, count uint64, asJSON bool) []byte {
+	frame, _ := runtime.CallersFrames([]uintptr{r.PC}).Next()
+	if asJSON {
+		return h.formatJSON(r, count, frame)
+	}
+	var b bytes.Buffer
+	b.WriteByte(severity(r.Level)[0])
 	b.WriteString(r.Time.UTC().Format("060102 15:04:05.000000"))
 	b.WriteString(" 1 ")
-	frame, _ := runtime.CallersFrames([]uintptr{r.PC}).Next()
-	fmt.Fprintf(&b, "%s:%d ⋮ [%s] %d  ", filepath.Base(frame.File), frame.Line, h.tags, h.shared.count.Add(1))
+	fmt.Fprintf(&b, "%s:%d ⋮ [%s] %d  ", filepath.Base(frame.File), frame.Line, h.tags, count)
 	b.WriteString(r.Message)
 	r.Attrs(func(a slog.Attr) bool {
 		b.WriteByte(' ')
@@ -122,25 +156,73 @@ func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
 		return true
 	})
 	// Continuation lines are marked, so that each entry can be told apart.
-	line := bytes.ReplaceAll(b.Bytes(), []byte("\n"), []byte("\n+"))
-	line = append(line, '\n')
-	h.shared.mu.Lock()
-	defer h.shared.mu.Unlock()
-	var errs []error
-	for _, s := range h.shared.sinks {
-		if r.Level >= s.level {
-			if _, err := s.w.Write(line); err != nil {
-				errs = append(errs, err)
+	return append(bytes.ReplaceAll(b.Bytes(), []byte("\n"), []byte("\n+")), '\n')
+}
+
+func severity(l slog.Level) string {
+	switch {
+	case l >= slog.LevelError:
+		return "ERROR"
+	case l >= slog.LevelWarn:
+		return "WARNING"
+	case l < slog.LevelInfo:
+		return "DEBUG"
+	}
+	return "INFO"
+}
+
+// formatJSON has the names that collectors of such logs know.
+func (h *logHandler) formatJSON(r slog.Record, count uint64, frame runtime.Frame) []byte {
+	entry := struct {
+		ChannelNumeric int               `json:"channel_numeric"`
+		Channel        string            `json:"channel"`
+		Timestamp      string            `json:"timestamp"`
+		Severity       string            `json:"severity"`
+		Goroutine      int               `json:"goroutine"`
+		File           string            `json:"file"`
+		Line           int               `json:"line"`
+		Counter        uint64            `json:"entry_counter"`
+		Redactable     int               `json:"redactable"`
+		Tags           map[string]string `json:"tags,omitempty"`
+		Message        string            `json:"message"`
+		Attrs          map[string]string `json:"attrs,omitempty"`
+	}{
+		Channel: "DEV", Timestamp: fmt.Sprintf("%d.%09d", r.Time.Unix(), r.Time.Nanosecond()), Severity: severity(r.Level), Goroutine: 1,
+		File: filepath.Base(frame.File), Line: frame.Line, Counter: count, Message: r.Message,
+	}
+	for _, tag := range strings.Split(h.tags, ",") {
+		key, value, ok := strings.Cut(tag, "=")
+		if !ok { // as n1
+			key = strings.TrimRight(tag, "0123456789")
+			value = tag[len(key):]
+		}
+		if key != "" {
+			if entry.Tags == nil {
+				entry.Tags = map[string]string{}
 			}
+			entry.Tags[key] = value
 		}
 	}
-	return errors.Join(errs...)
+	r.Attrs(func(a slog.Attr) bool {
+		if entry.Attrs == nil {
+			entry.Attrs = map[string]string{}
+		}
+		entry.Attrs[h.group+a.Key] = a.Value.Resolve().String()
+		return true
+	})
+	line, err := json.Marshal(entry)
+	if err != nil { // of strings and numbers: it does not happen
+		return nil
+	}
+	return append(line, '\n')
 }
 
 // rotatingFile writes log files of bounded size, removes the oldest ones, and
 // keeps the link holdfast.log on the newest.
 type rotatingFile struct {
-	dir     string
+	dir                   string
+	fileBytes, groupBytes int64
+
 	f       *os.File
 	written int64
 	serial  int
@@ -202,7 +284,7 @@ func (r *rotatingFile) removeOld() {
 	sort.Slice(files, func(i, j int) bool { return files[i].info.ModTime().After(files[j].info.ModTime()) })
 	total := int64(0)
 	for _, f := range files {
-		if total += f.info.Size(); total > maxLogGroupBytes-maxLogFileBytes {
+		if total += f.info.Size(); total > r.groupBytes-r.fileBytes {
 			_ = os.Remove(f.name)
 		}
 	}
@@ -210,7 +292,7 @@ func (r *rotatingFile) removeOld() {
 
 // Write is called under the handler's lock.
 func (r *rotatingFile) Write(p []byte) (int, error) {
-	if r.written+int64(len(p)) > maxLogFileBytes {
+	if r.written+int64(len(p)) > r.fileBytes {
 		if err := r.rotate(); err != nil && r.f == nil {
 			return 0, err
 		}

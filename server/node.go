@@ -152,7 +152,7 @@ func (n *Node) openLog() error {
 		n.log = n.cfg.Testing.Log
 		return nil
 	}
-	log, closeLog, err := openLog(n.cfg.LogDir, n.cfg.StderrLevel, os.Stderr)
+	log, closeLog, err := openLog(n.cfg.Log, os.Stderr)
 	if err != nil {
 		return err
 	}
@@ -387,8 +387,8 @@ func (n *Node) Describe(w io.Writer) {
 	line("sql", "%s", n.SQLURL())
 	line("sql (JDBC)", "jdbc:postgresql://%s/defaultdb?sslmode=disable&user=root", clientAddr(n.sqlAddr))
 	line("client flags", "holdfast <client cmd> --host=%s --insecure", clientAddr(n.sqlAddr))
-	if n.cfg.LogDir != "" {
-		line("logs", "%s", abs(n.cfg.LogDir))
+	if n.cfg.Log.Dir != "" && !n.cfg.Log.NoFiles {
+		line("logs", "%s", abs(n.cfg.Log.Dir))
 	}
 	line("external I/O path", "%s", n.cfg.ExternalIODir)
 	if len(n.cfg.Attrs) > 0 {

@@ -209,6 +209,14 @@ func (p *planner) schemaStatement(stmt tree.Statement) (runner, string) {
 		return plain(func(ctx context.Context) error { return p.checkRelations(ctx, n.Tables) }), "VACUUM"
 	case *parser.Analyze:
 		return plain(func(ctx context.Context) error { return p.checkRelations(ctx, n.Tables) }), "ANALYZE"
+	case *parser.Do:
+		return plain(func(ctx context.Context) error {
+			_, err := p.execTag(ctx, n.SQL)
+			if pgerr.GetCode(err) == pgerr.DuplicateObject {
+				return nil // It is found before anything is written.
+			}
+			return err
+		}), "DO"
 	case *parser.Listen:
 		return plain(func(context.Context) error { return errNoNotifications("LISTEN") }), "LISTEN"
 	case *parser.Unlisten:

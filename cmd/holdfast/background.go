@@ -28,7 +28,7 @@ func startInBackground(f *startFlags) error {
 			args = append(args, a)
 		}
 	}
-	errFile, err := stderrFile(f.cfg.LogDir)
+	errFile, err := stderrFile(f.cfg.Log.Dir)
 	if err != nil {
 		return fmt.Errorf("--background: %w", err)
 	}

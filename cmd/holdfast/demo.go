@@ -69,7 +69,7 @@ func runDemo(ctx context.Context, f *sqlFlags, cfg server.Config, w workload.Wor
 	defer os.RemoveAll(extern)
 	cfg.Store = server.StoreSpec{InMemory: true}
 	cfg.ExternalIODir, cfg.Version = extern, buildVersion()
-	cfg.StderrLevel = slog.LevelError
+	cfg.Log.StderrLevel = slog.LevelError
 	cfg.DrainTransactions = 0
 
 	node, err := server.New(cfg)

@@ -3,8 +3,11 @@ package main
 import (
 	"bufio"
 	"encoding/csv"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"html"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -21,7 +24,7 @@ type rowPrinter interface {
 }
 
 // Names of the formats, as --format takes them.
-var formatNames = []string{"tsv", "csv", "table", "records", "raw", "sql", "html"}
+var formatNames = []string{"tsv", "csv", "table", "records", "raw", "sql", "html", "ndjson"}
 
 func newRowPrinter(format string, w *bufio.Writer) (rowPrinter, error) {
 	switch format {
@@ -39,6 +42,8 @@ func newRowPrinter(format string, w *bufio.Writer) (rowPrinter, error) {
 		return &sqlPrinter{w: w}, nil
 	case "html":
 		return &htmlPrinter{w: w}, nil
+	case "ndjson":
+		return &ndjsonPrinter{w: w}, nil
 	}
 	return nil, fmt.Errorf("invalid table display format: %q (possible values: %s)", format, strings.Join(formatNames, ", "))
 }
@@ -347,3 +352,50 @@ func (p *htmlPrinter) footer(rows int) error {
 	fmt.Fprintf(p.w, "</tbody>\n<tfoot><tr><td colspan=2>%d rows</td></tr></tfoot></table>\n", rows)
 	return p.w.Flush()
 }
+
+// ndjsonPrinter prints an object per row: numbers, booleans and JSON as what they
+// are, all else as text.
+type ndjsonPrinter struct {
+	w     *bufio.Writer
+	names [][]byte
+	types []uint32
+	err   error
+}
+
+func (p *ndjsonPrinter) header(cols []pgconn.FieldDescription) {
+	for _, c := range cols {
+		name, err := json.Marshal(c.Name)
+		p.err = errors.Join(p.err, err)
+		p.names = append(p.names, name)
+		p.types = append(p.types, c.DataTypeOID)
+	}
+}
+
+func (p *ndjsonPrinter) row(values [][]byte) {
+	p.w.WriteByte('{')
+	for i, v := range values {
+		if i > 0 {
+			p.w.WriteString(", ")
+		}
+		p.w.Write(p.names[i])
+		p.w.WriteString(": ")
+		p.w.Write(p.value(v, oid.Oid(p.types[i])))
+	}
+	p.w.WriteString("}\n")
+}
+
+func (p *ndjsonPrinter) value(v []byte, typ oid.Oid) []byte {
+	switch {
+	case v == nil:
+		return []byte("null")
+	case typ == oid.T_bool:
+		return strconv.AppendBool(nil, string(v) == "t")
+	case typ == oid.T_json || typ == oid.T_jsonb, numeric(uint32(typ)) && json.Valid(v): // NaN is no number there
+		return v
+	}
+	text, err := json.Marshal(string(v))
+	p.err = errors.Join(p.err, err)
+	return text
+}
+
+func (p *ndjsonPrinter) footer(int) error { return errors.Join(p.err, p.w.Flush()) }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	_ "time/tzdata" // zones exist on machines without a zone database
@@ -51,7 +52,7 @@ func run(args []string) int {
 		return 0
 	case errors.As(err, &silent):
 		return silent.code
-	case errors.As(err, &flags):
+	case errors.As(err, &flags) || strings.HasPrefix(err.Error(), "unknown command "):
 		fmt.Fprintf(os.Stderr, "ERROR: %v\n", err)
 		return exitFlags
 	}
@@ -75,7 +76,32 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError{err} })
 	root.AddCommand(newStartCommand(), newSQLCommand(), newDemoCommand(), newWorkloadCommand(),
 		newNodelocalCommand(), newVersionCommand())
+	usageErrors(root)
 	return root
+}
+
+// usageErrors gives wrong arguments of all commands below cmd the exit code of
+// wrong flags. A command that only has commands says which one it does not know.
+func usageErrors(cmd *cobra.Command) {
+	for _, c := range cmd.Commands() {
+		if check := c.Args; check != nil {
+			c.Args = func(cmd *cobra.Command, args []string) error {
+				if err := check(cmd, args); err != nil {
+					return flagError{err}
+				}
+				return nil
+			}
+		}
+		if !c.Runnable() {
+			c.RunE = func(cmd *cobra.Command, args []string) error {
+				if len(args) > 0 {
+					return flagError{fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())}
+				}
+				return cmd.Help()
+			}
+		}
+		usageErrors(c)
+	}
 }
 
 // interruptible returns a context that ends at the first SIGINT or SIGTERM.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/signal"
 	"strings"
@@ -25,7 +24,7 @@ type startFlags struct {
 	background     bool
 	pidFile        string
 	urlFile        string
-	logToStderr    string
+	log            logFlags
 	certsDir       string
 	hostDeprecated string
 }
@@ -71,9 +70,7 @@ func (f *startFlags) register(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.background, "background", false, "return when the node is ready, and leave it running")
 	fs.StringVar(&f.pidFile, "pid-file", "", "file to write the process id to when the node is ready")
 	fs.StringVar(&f.urlFile, "listening-url-file", "", "file to write the SQL URL to when the node is ready")
-	fs.StringVar(&c.LogDir, "log-dir", "", "directory of log files (default: logs below the store)")
-	fs.StringVar(&f.logToStderr, "logtostderr", "WARNING", "least severity that also goes to stderr: INFO, WARNING, ERROR, NONE")
-	fs.Lookup("logtostderr").NoOptDefVal = "INFO"
+	f.log.register(fs)
 	fs.DurationVar(&c.DrainTransactions, "drain-wait", c.DrainTransactions, "how long a stopping node waits for open transactions")
 	fs.StringVar(&f.hostDeprecated, "host", "", "host of --listen-addr")
 	_ = fs.MarkDeprecated("host", "use --listen-addr") // errs only if the flag is missing
@@ -83,7 +80,7 @@ func (f *startFlags) register(fs *pflag.FlagSet) {
 }
 
 // resolve turns texts into the configuration.
-func (f *startFlags) resolve() error {
+func (f *startFlags) resolve(fs *pflag.FlagSet) error {
 	if len(f.stores) != 1 {
 		return flagError{fmt.Errorf("--store: this version uses one store per node, %d are given", len(f.stores))}
 	}
@@ -102,17 +99,8 @@ func (f *startFlags) resolve() error {
 		_, port, _ := strings.Cut(f.cfg.ListenAddr, ":")
 		f.cfg.ListenAddr = f.hostDeprecated + ":" + port
 	}
-	switch strings.ToUpper(f.logToStderr) {
-	case "INFO", "DEFAULT":
-		f.cfg.StderrLevel = slog.LevelInfo
-	case "WARNING", "":
-		f.cfg.StderrLevel = slog.LevelWarn
-	case "ERROR", "FATAL":
-		f.cfg.StderrLevel = slog.LevelError
-	case "NONE":
-		f.cfg.StderrLevel = slog.LevelError + 100
-	default:
-		return flagError{fmt.Errorf("--logtostderr: %q is no severity", f.logToStderr)}
+	if err := f.log.resolve(fs, &f.cfg.Log); err != nil {
+		return flagError{err}
 	}
 	if err := f.cfg.Validate(); err != nil {
 		return flagError{err}
@@ -121,7 +109,7 @@ func (f *startFlags) resolve() error {
 }
 
 func runStart(cmd *cobra.Command, f *startFlags) error {
-	if err := f.resolve(); err != nil {
+	if err := f.resolve(cmd.Flags()); err != nil {
 		return err
 	}
 	if f.background {

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/spf13/cobra"
 
 	"github.com/holdfastdb/holdfast/cmd/holdfast/workload"
@@ -46,7 +48,12 @@ func newWorkloadInit(name string) *cobra.Command {
 				return err
 			}
 			defer conn.Close(ctx)
-			return workload.Init(ctx, conn, w, workload.InitOptions{Drop: drop, Progress: cmd.OutOrStdout()})
+			err = workload.Init(ctx, conn, w, workload.InitOptions{Drop: drop, Progress: cmd.OutOrStdout()})
+			var e *pgconn.PgError
+			if errors.As(err, &e) && e.Code == "23505" && e.Hint == "" {
+				e.Hint = "Its tables are filled already; --drop makes them anew."
+			}
+			return err
 		},
 	}
 	w.Flags(cmd.Flags())

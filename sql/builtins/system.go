@@ -261,6 +261,7 @@ func defineCatalogFuncs(d definitions) {
 	null("pg_get_ruledef", tText, tOid)
 	null("pg_get_ruledef", tText, tOid, tBool)
 	null("pg_get_partkeydef", tText, tOid)
+	null("acldefault", types.StringArray, tText, tOid) // pg_dump compares it with columns that are NULL too
 	null("pg_get_statisticsobjdef", tText, tOid)
 	null("pg_get_statisticsobjdef_columns", tText, tOid)
 	null("pg_tablespace_location", tText, tOid)

@@ -132,6 +132,13 @@ type Truncate struct {
 	RestartIdentity bool
 }
 
+// Do is DO with a block of one statement and an EXCEPTION clause that ignores
+// that its object is there already.
+type Do struct {
+	node
+	SQL string
+}
+
 // Listen is LISTEN channel.
 type Listen struct {
 	node

@@ -1,6 +1,8 @@
 package parser
 
 import (
+	"regexp"
+
 	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
 )
 
@@ -80,7 +82,7 @@ func (f *front) own() tree.Statement {
 	case "check":
 		return f.checkConnection()
 	case "do":
-		f.unsupported(first, "DO blocks are not supported: there is no procedural language")
+		return f.do()
 	case "call":
 		f.unsupported(first, "CALL is not supported: there are no procedures")
 	case "merge":
@@ -526,6 +528,35 @@ func (f *front) truncate() tree.Statement {
 		return &Truncate{Truncate: t, RestartIdentity: true}
 	}
 	return t
+}
+
+// doGuarded is the one block that migration tools send: a statement that may fail
+// because what it makes is there.
+var doGuarded = regexp.MustCompile(`(?is)^\s*BEGIN\s+((?:CREATE\s+TYPE|ALTER\s+TABLE\s+\S+\s+ADD\s+CONSTRAINT)\s[^;]*);?\s*EXCEPTION\s+WHEN\s+duplicate_object\s+THEN\s+(?:NULL\s*;)?\s*END\s*;?\s*$`)
+
+// severalActions matches an ALTER TABLE that may have done something before it fails.
+var severalActions = regexp.MustCompile(`(?i),\s*(ADD|ALTER|DROP|VALIDATE|SET|RESET|OWNER|RENAME)\b`)
+
+func (f *front) do() tree.Statement {
+	first := f.next()
+	n := &Do{}
+	if f.accept("language") {
+		f.name()
+	}
+	if f.peek().kind == tokString {
+		if m := doGuarded.FindStringSubmatch(f.str()); m != nil && !severalActions.MatchString(m[1]) {
+			n.SQL = m[1]
+		}
+	}
+	if n.SQL == "" {
+		f.unsupported(first, "DO blocks are not supported: there is no procedural language")
+	}
+	if f.accept("language") {
+		f.name()
+	}
+	f.done()
+	n.node = f.node(tree.Ack, "DO")
+	return n
 }
 
 func (f *front) listen() tree.Statement {
