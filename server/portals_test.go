@@ -167,6 +167,18 @@ func TestWhatDriversExpect(t *testing.T) {
 	if res.Err != nil || fmt.Sprint(binary.BigEndian.Uint32(res.Rows[0][0][8:])) != string(res.Rows[0][1]) {
 		t.Error("the element type within a binary array of enums", res.Err)
 	}
+	var elem uint32
+	if err := c.QueryRow(ctx, "SELECT 'mood'::regtype::oid::int8").Scan(&elem); err != nil {
+		t.Fatal(err)
+	}
+	array := binary.BigEndian.AppendUint32(nil, 1) // one dimension, no NULLs, mood, one element from 1
+	for _, n := range []uint32{0, elem, 1, 1, 3} {
+		array = binary.BigEndian.AppendUint32(array, n)
+	}
+	res = c.PgConn().ExecParams(ctx, "SELECT $1::mood[]", [][]byte{append(array, "sad"...)}, nil, []int16{1}, nil).Read()
+	if res.Err != nil || string(res.Rows[0][0]) != "{sad}" {
+		t.Error("a binary array of enums as a parameter", res.Err)
+	}
 	res = c.PgConn().ExecParams(ctx, "SELECT * FROM upper($1, $2) AS result", [][]byte{nil, []byte("x")}, []uint32{2278, 1043}, nil, nil).Read()
 	if res.Err != nil || string(res.Rows[0][0]) != "X" {
 		t.Error("an OUT parameter of JDBC", res.Err)
@@ -190,6 +202,7 @@ func TestWhatDriversExpect(t *testing.T) {
 		}
 	}
 	exec1(t, c, "UNLISTEN *")
+	exec1(t, c, `SET client_encoding = '''utf-8'''`) // with quotes in it, as asyncpg sends it
 
 	if _, err := pgx.Connect(ctx, strings.Replace(n.SQLURL(), "defaultdb", "nosuch", 1)); pgCode(err) != "3D000" {
 		t.Error("connecting to a database that does not exist:", err)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
 	"github.com/auxten/postgresql-parser/pkg/sql/sessiondata"
@@ -314,7 +315,13 @@ func sessionVarList() []*sessionVar {
 		{name: "client_min_messages", def: "notice", parse: wordVar("debug5", "debug4", "debug3", "debug2", "debug1", "debug", "log", "notice", "warning", "error", "fatal", "panic"),
 			apply: func(s *Session, v string) { s.vars.clientMinMessages = v }},
 		{name: "client_encoding", def: "UTF8", report: "client_encoding", parse: func(_ *Session, in string) (string, error) {
-			switch strings.ToUpper(strings.NewReplacer("-", "", "_", "").Replace(in)) {
+			// Only letters and digits of a name count: asyncpg sends 'utf-8' with its quotes.
+			switch strings.ToUpper(strings.Map(func(r rune) rune {
+				if unicode.IsLetter(r) || unicode.IsDigit(r) {
+					return r
+				}
+				return -1
+			}, in)) {
 			case "UTF8", "UNICODE", "SQLASCII", "DEFAULT":
 				return "UTF8", nil
 			}

@@ -250,5 +250,6 @@ func sameBinary(a, b oid.Oid) bool {
 		}
 		return false
 	}
-	return text(a) && (text(b) || b > 16384)
+	label := func(o oid.Oid) bool { return text(o) || o > 16384 } // of an enum: text too
+	return text(a) && label(b) || label(a) && text(b)
 }

@@ -42,6 +42,7 @@ func TestDrivers(t *testing.T) {
 			"psycopg2":      pythonProgram("psycopg2"),
 			"psycopg3":      pythonProgram("psycopg", "psycopg3"),
 			"sqlalchemy":    pythonProgram("sqlalchemy"),
+			"asyncpg":       pythonProgram("asyncpg"),
 			"django":        pythonProgram("django"),
 			"node-postgres": nodePostgres,
 			"psql":          psql,
