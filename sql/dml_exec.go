@@ -405,15 +405,7 @@ func (p *planner) uniqueViolation(ctx context.Context, desc *catalog.Table, key 
 	return pgerr.New(pgerr.UniqueViolation, "duplicate key value violates unique constraint")
 }
 
-func columnList(cols []*catalog.Column) string {
-	names := make([]string, len(cols))
-	for i, c := range cols {
-		names[i] = c.Name
-	}
-	return strings.Join(names, ", ")
-}
-
-// keyList is columnList for the key of an index, which may have expressions.
+// keyList names the key columns of an index, which may be expressions.
 func keyList(cols []*catalog.Column) string {
 	names := make([]string, len(cols))
 	for i, c := range cols {
