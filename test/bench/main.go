@@ -152,8 +152,12 @@ func (b *bench) median(f func(i int) (float64, error)) (float64, error) {
 		}
 		xs = append(xs, x)
 	}
+	return medianOf(xs), nil
+}
+
+func medianOf(xs []float64) float64 {
 	sort.Float64s(xs)
-	return xs[len(xs)/2], nil
+	return xs[len(xs)/2]
 }
 
 // seconds times f.
