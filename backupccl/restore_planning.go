@@ -348,6 +348,10 @@ func (s *Service) loadSource(ctx context.Context, col *collection, d *backuppb.R
 		src.layers, err = chain.Latest()
 	} else {
 		src.layers, err = chain.At(end)
+		if shown := chain.EndShownAs(end); err != nil && shown != end {
+			end = shown
+			src.layers, err = chain.At(end)
+		}
 	}
 	if err != nil {
 		return nil, err

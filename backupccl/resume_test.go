@@ -464,7 +464,9 @@ func TestAppendedTargets(t *testing.T) {
 		{"d", "d.t", ""}, {"d", "d.*", ""}, {"d.*", "d", ""}, {"d.t", "d", noD}, {"d.t, d.u", "d", noD}, {"d.t", "d.*", noD},
 		{"d.t", "d.t", ""}, {"d.t, d.u", "d.t", ""}, {"d.t", "d.u", noU}, {"d.u", "d.t, d.u", noT}, {"other", "d.t", noT},
 	} {
-		where := func(b *parser.Backup) { b.To = uris("nodelocal://1/" + strings.NewReplacer(" ", "", ",", "+").Replace(c.first+"-"+c.then)) }
+		where := func(b *parser.Backup) {
+			b.To = uris("nodelocal://1/" + strings.NewReplacer(" ", "", ",", "+").Replace(c.first+"-"+c.then))
+		}
 		n.mustRun(backupInto(all[c.first], where))
 		_, err := n.run(backupInto(all[c.then], where, latest))
 		switch {

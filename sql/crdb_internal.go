@@ -3,6 +3,7 @@ package sql
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"runtime"
 	"sort"
 	"strings"
@@ -446,6 +447,22 @@ func vcLiveness(_ context.Context, v *vctx, add func(vrow) error) error {
 }
 
 // sessionInfo is a session as others see it.
+// secrets are the parts of a statement that nobody else may see: of storage URIs
+// the keys, and passwords.
+var secrets = regexp.MustCompile(`(?i)((?:AWS_SECRET_ACCESS_KEY|AWS_SESSION_TOKEN|AZURE_ACCOUNT_KEY|AZURE_CLIENT_SECRET|CREDENTIALS|BEARER_TOKEN)=)[^&'"\s]+` +
+	`|((?:encryption_passphrase\s*=|\bpassword)\s*)e?'(?:[^']|'')*'`)
+
+// withoutSecrets returns a statement as others may see it.
+func withoutSecrets(sql string) string {
+	return secrets.ReplaceAllStringFunc(sql, func(s string) string {
+		m := secrets.FindStringSubmatch(s)
+		if m[1] != "" {
+			return m[1] + "redacted"
+		}
+		return m[2] + "'redacted'"
+	})
+}
+
 type sessionInfo struct {
 	s              *Session
 	sql, last      string
@@ -469,7 +486,7 @@ func (v *vctx) sessions(ctx context.Context) ([]sessionInfo, error) {
 			continue
 		}
 		s.mu.Lock()
-		out = append(out, sessionInfo{s: s, sql: s.mu.sql, last: s.mu.lastSQL, started: s.mu.start, query: s.mu.sqlStart, txns: s.mu.txnsDone})
+		out = append(out, sessionInfo{s: s, sql: withoutSecrets(s.mu.sql), last: withoutSecrets(s.mu.lastSQL), started: s.mu.start, query: s.mu.sqlStart, txns: s.mu.txnsDone})
 		s.mu.Unlock()
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i].s.id < out[j].s.id })

@@ -321,6 +321,7 @@ var volatile = []struct {
 }{
 	{"uuid", regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)},
 	{"hash", regexp.MustCompile(`\b[0-9a-f]{64}\b`)},
+	{"sum", regexp.MustCompile(`(?:expected|got) [0-9a-f]{8}\b`)},
 	{"layer", regexp.MustCompile(`\b20\d{6}/\d{6}\.\d\d-20\d{6}-\d{6}\.\d\d`)},
 	{"subdir", regexp.MustCompile(`\b20\d\d/\d\d/\d\d-\d{6}\.\d\d`)},
 	{"hex", regexp.MustCompile(`LATEST-[0-9a-f]+|BACKUP-CHECKPOINT-[0-9a-f]+`)},

@@ -167,6 +167,22 @@ func (c *Chain) errGap(have hlc.Timestamp, next *Layer) error {
 		WithHint("A layer is missing. Give its place with incremental_location, or restore AS OF SYSTEM TIME '%s'.", have.AsOfSystemTime())
 }
 
+// EndShownAs returns the end of the layer that people see as t: SHOW BACKUP
+// prints microseconds, and a layer may end between two of them. Without such a
+// layer it returns t.
+func (c *Chain) EndShownAs(t hlc.Timestamp) hlc.Timestamp {
+	const micro = 1000
+	if t.Logical != 0 || t.WallTime%micro != 0 {
+		return t
+	}
+	for _, l := range c.All() {
+		if d := l.End().WallTime - t.WallTime; -micro < d && d < micro {
+			return l.End()
+		}
+	}
+	return t
+}
+
 // At returns the layers that lead to the state at t. Inside a layer without
 // revision history only its end can be had.
 func (c *Chain) At(t hlc.Timestamp) ([]*Layer, error) {

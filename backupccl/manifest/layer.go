@@ -173,7 +173,8 @@ func (l *Layer) findPart(ctx context.Context, i int, p *backuppb.Part) (Part, er
 		}
 		return Part{Manifest: pm, Store: s, name: p.Name}, nil
 	}
-	return Part{}, pgerr.Newf(pgerr.UndefinedFile, "expected manifest %s not found in backup locations", p.Name)
+	return Part{}, pgerr.Newf(pgerr.UndefinedFile, "expected manifest %s not found in backup locations", p.Name).
+		WithHint("Pass the URI of every locality that the backup was written to, the default one first.")
 }
 
 // DataFile is a data file and the store that holds it.

@@ -136,5 +136,12 @@ func wrapRead(store extstore.Store, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("failed to read backup from %q: %w", store.String(), err)
+	err = fmt.Errorf("failed to read backup from %q: %w", store.String(), err)
+	switch e := pgerr.Flatten(err); {
+	case e.Hint != "":
+	case e.Code == pgerr.DataCorrupted, errors.Is(err, extstore.ErrNotExist):
+		return e.WithHint("The backup is damaged. Restore from another copy of it, from another backup that SHOW BACKUPS IN lists, " +
+			"or AS OF SYSTEM TIME the end of an earlier layer that is whole.")
+	}
+	return err
 }
