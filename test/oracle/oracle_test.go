@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -319,7 +320,7 @@ func (o *oracle) nextval() {
 // now returns the present of the cluster's clock.
 func (o *oracle) now() timestamp {
 	o.t.Helper()
-	rows, err := o.c.rows("ctl", "SELECT cluster_logical_timestamp()")
+	rows, err := o.c.rows(controlDB, "SELECT cluster_logical_timestamp()")
 	if err != nil {
 		o.t.Fatal(err)
 	}
@@ -447,6 +448,7 @@ func (o *oracle) disturbed(stmt, pausepoint string) error {
 		if status != "paused" {
 			return err
 		}
+		protected := o.now() // at the latest
 		for range o.rng.Intn(4) {
 			if o.writers != nil {
 				o.write(false)
@@ -459,8 +461,11 @@ func (o *oracle) disturbed(stmt, pausepoint string) error {
 			o.kill()
 		}
 		o.must(controlDB, "RESUME JOB "+id)
-		// Whatever the job has protected by now cannot be gone.
+		// What was there when the job protected it cannot be gone.
 		if status, err := o.await(id, "succeeded"); status != "succeeded" {
+			if at, ok := collectedUpTo(err); ok && o.gc && at.less(timestamp{protected.wall - 1e9, 0}) {
+				return err
+			}
 			o.t.Fatalf("%s: resumed after a pause, the job is %s: %v", stmt, status, err)
 		}
 		return nil
@@ -480,6 +485,21 @@ func (o *oracle) disturbed(stmt, pausepoint string) error {
 		err = errors.New("the job is " + status)
 	}
 	return err
+}
+
+var thresholdText = regexp.MustCompile(`must be after replica GC threshold (\d+)\.(\d{9}),(\d+)`)
+
+// collectedUpTo returns the threshold that an error names.
+func collectedUpTo(err error) (timestamp, bool) {
+	if err == nil {
+		return timestamp{}, false
+	}
+	m := thresholdText.FindStringSubmatch(err.Error())
+	if m == nil {
+		return timestamp{}, false
+	}
+	t, err := parseTimestamp(m[1] + m[2] + fmt.Sprintf(".%010s", m[3]))
+	return t, err == nil
 }
 
 // await waits until a job is in some state, or has ended, and returns its error.

@@ -1,0 +1,147 @@
+package backupccl
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/holdfastdb/holdfast/internal/hlc"
+	"github.com/holdfastdb/holdfast/internal/keys"
+	"github.com/holdfastdb/holdfast/kv/kvserver"
+	"github.com/holdfastdb/holdfast/kv/kvtest"
+	"github.com/holdfastdb/holdfast/kv/protectedts"
+)
+
+// TestNeededVersionsStay collects garbage with next to no time to live while a
+// backup has its protection and has not read anything yet: what a full reads at
+// its end and an incremental since its start must still be there.
+func TestNeededVersionsStay(t *testing.T) {
+	ctx := context.Background()
+	var n *testNode
+	var user keys.Span // has a short time to live
+	collect := func(context.Context, string) error { return nil }
+	n = startNode(t, nodeOptions{
+		testing: Testing{Hook: func(ctx context.Context, place string) error { return collect(ctx, place) }},
+		open: func() (*kvtest.Node, error) {
+			return kvtest.Start(kvtest.Options{GC: &kvserver.GCConfig{
+				Policies: func(context.Context, keys.Span) ([]kvserver.GCPolicy, error) {
+					if user.Key == nil {
+						return nil, nil
+					}
+					return []kvserver.GCPolicy{{Span: user, TTL: time.Millisecond}}, nil
+				},
+				Protections: func(ctx context.Context) ([]kvserver.Protection, hlc.Timestamp, error) {
+					state, err := protectedts.Load(ctx, n.db)
+					var out []kvserver.Protection
+					for _, r := range state.Records {
+						out = append(out, kvserver.Protection{Timestamp: r.Timestamp})
+					}
+					return out, state.ReadAt, err
+				},
+				Interval: time.Hour, Eager: true,
+			}})
+		},
+	})
+	n.createDatabase("d")
+	tbl, model := n.createTable("d", "t"), rows{}
+	n.write(tbl, model, someRows(0, 60, "a"))
+	user = tbl.Span()
+	// A collection reads the protections, and then the present is a moment later.
+	collections := 0
+	collect = func(ctx context.Context, place string) error {
+		if place != "backup.after.protect" {
+			return nil
+		}
+		n.write(tbl, maps.Clone(model), rows{1: "", 2: "later", 3: "", 70: "new"})
+		time.Sleep(20 * time.Millisecond)
+		collections++
+		return n.node.Store.CollectGarbage(ctx)
+	}
+	want := maps.Clone(model)
+	end := n.db.Clock().Now()
+	n.mustRun(backupInto(databases("d"), endingAt(end)))
+	n.mustRun(restoreFrom(databases("d"), newName("full")))
+	n.expect("full", "t", want)
+
+	// The rows deleted by the hook, and one more, since the full's end.
+	for id, v := range (rows{1: "", 2: "later", 3: "", 70: "new"}) {
+		if v == "" {
+			delete(model, id)
+		} else {
+			model[id] = v
+		}
+	}
+	n.write(tbl, model, rows{5: "", 6: "b"})
+	want = maps.Clone(model)
+	end = n.db.Clock().Now()
+	// The chain's own end is still above the threshold: nothing was collected since.
+	if _, err := n.run(backupInto(databases("d"), latest, endingAt(end))); err != nil {
+		t.Fatalf("incremental: %v", err)
+	}
+	n.mustRun(restoreFrom(databases("d"), newName("inc")))
+	n.expect("inc", "t", want)
+	if collections != 2 {
+		t.Errorf("%d collections, want one in each backup", collections)
+	}
+	// Without protection the same collection takes versions away.
+	n.write(tbl, model, rows{7: "", 8: "c"})
+	time.Sleep(20 * time.Millisecond)
+	if err := n.node.Store.CollectGarbage(ctx); err != nil {
+		t.Fatal(err)
+	}
+	collect = func(context.Context, string) error { return nil }
+	if _, err := n.run(backupInto(databases("d"), latest)); err == nil {
+		t.Error("an incremental went over collected versions: the collections above took nothing away")
+	}
+}
+
+// TestSchemaOfTheInstant checks that a backup lists what there was at its end, not
+// when it ran, and that a restore makes what there was at its instant: tables that
+// were dropped since come back with their rows, later ones do not exist.
+func TestSchemaOfTheInstant(t *testing.T) {
+	n := startNode(t, nodeOptions{})
+	n.createDatabase("d")
+	gone, goneRows := n.createTable("d", "gone"), rows{}
+	n.write(gone, goneRows, someRows(0, 30, "g"))
+	past := n.db.Clock().Now()
+	late, lateRows := n.createTable("d", "late"), rows{}
+	n.write(late, lateRows, someRows(0, 10, "l"))
+
+	has := func(db string, want ...string) {
+		t.Helper()
+		got := ""
+		for _, name := range []string{"gone", "late", "inside"} {
+			if n.table(db, name) != nil {
+				got += name + " "
+			}
+		}
+		if w := fmt.Sprintln(want); fmt.Sprintln(strings.Fields(got)) != w {
+			t.Errorf("%s has tables %q, want %s", db, got, w)
+		}
+	}
+	n.mustRun(backupInto(databases("d"), endingAt(past)))
+	n.mustRun(restoreFrom(databases("d"), newName("before")))
+	has("before", "gone")
+	n.expect("before", "gone", goneRows)
+
+	n.mustRun(backupInto(databases("d"), withHistory))
+	inside, insideRows := n.createTable("d", "inside"), rows{}
+	n.write(inside, insideRows, someRows(0, 20, "i"))
+	n.write(gone, goneRows, rows{1: "", 2: "x"})
+	all := n.db.Clock().Now()
+	n.dropTable("d", "inside")
+	n.dropTable("d", "gone")
+	n.mustRun(backupInto(databases("d"), latest, withHistory))
+
+	n.mustRun(restoreFrom(databases("d"), newName("end")))
+	has("end", "late")
+	n.mustRun(restoreFrom(databases("d"), newName("all"), at(all)))
+	has("all", "gone", "late", "inside")
+	n.expect("all", "gone", goneRows)
+	n.expect("all", "inside", insideRows)
+	n.mustRun(restoreFrom(databases("d"), newName("then"), at(past)))
+	has("then", "gone")
+}
