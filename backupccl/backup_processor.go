@@ -52,6 +52,7 @@ type processor struct {
 	locs      manifest.Locations
 	bucket    int // of this node
 	pageBytes int64
+	rowBytes  int64
 	view      bool // find out what the merged view is
 	// isPrimary says whether an index holds the rows themselves.
 	isPrimary func(table, index uint32) bool
@@ -128,7 +129,7 @@ func pieceName(sp keys.Span) string {
 func (w *exportWorker) export(ctx context.Context, pc piece) error {
 	opts := kv.ExportOptions{
 		StartTime: pc.start, EndTime: manifest.Time(w.p.d.EndTime), AllRevisions: w.p.d.RevisionHistory, View: w.p.view,
-		TargetBytes: w.p.pageBytes, MaxBytes: maxRowBytes,
+		TargetBytes: w.p.pageBytes, MaxBytes: w.p.rowBytes,
 	}
 	if shift := w.p.s.cfg.Testing.ShiftStart; shift != 0 && !pc.start.IsEmpty() {
 		opts.StartTime = pc.start.Add(shift)

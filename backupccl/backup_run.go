@@ -226,12 +226,15 @@ func (b *backupRun) exportOnce(ctx context.Context) error {
 	}
 	p := &processor{
 		s: b.s, d: b.d, locs: b.locs, bucket: b.locs.BucketFor(b.s.cfg.Locality),
-		pageBytes: min(maxPageBytes, b.s.cfg.Settings.fileSize.Get()),
+		pageBytes: min(maxPageBytes, b.s.cfg.Settings.fileSize.Get()), rowBytes: maxRowBytes,
 		isPrimary: b.isPrimary, report: b.report,
 		view: manifest.Time(b.d.StartTime).IsEmpty() || b.s.cfg.Settings.chainFingerprints.Get(),
 	}
 	if n := b.s.cfg.Testing.PageBytes; n > 0 {
 		p.pageBytes = n
+	}
+	if n := b.s.cfg.Testing.RowBytes; n > 0 {
+		p.rowBytes = n
 	}
 	if len(b.locs) > 1 {
 		if p.bucket > 0 {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/keys"
+	"github.com/holdfastdb/holdfast/jobs"
 	"github.com/holdfastdb/holdfast/kv/kvserver"
 	"github.com/holdfastdb/holdfast/kv/kvtest"
 	"github.com/holdfastdb/holdfast/kv/protectedts"
@@ -144,4 +145,67 @@ func TestSchemaOfTheInstant(t *testing.T) {
 	n.expect("all", "inside", insideRows)
 	n.mustRun(restoreFrom(databases("d"), newName("then"), at(past)))
 	has("then", "gone")
+}
+
+// TestLongHistoryOfARow backs up rows whose histories exceed what a page may hold,
+// so that files are cut between versions of one key, and restores to every version.
+// A run that ends in the middle of a row, and one that goes on, must not lose any.
+func TestLongHistoryOfARow(t *testing.T) {
+	for _, stop := range []bool{false, true} {
+		t.Run(fmt.Sprint("stopped=", stop), func(t *testing.T) {
+			pages := 0
+			fail := func(context.Context, string) error { return nil }
+			n := startNode(t, nodeOptions{testing: Testing{
+				PageBytes: 1000, RowBytes: 2000,
+				Hook:        func(ctx context.Context, place string) error { return fail(ctx, place) },
+				AfterExport: func(jobs.ID, keys.Span) { pages++ },
+			}})
+			n.svc.cfg.Workers = 1
+			n.createDatabase("d")
+			tbl, model := n.createTable("d", "t"), rows{}
+			n.write(tbl, model, someRows(0, 5, "a"))
+			type moment struct {
+				ts   hlc.Timestamp
+				rows rows
+			}
+			var history []moment
+			change := func(i int) {
+				v := fmt.Sprint(i, strings.Repeat("x", 150))
+				if i%7 == 3 {
+					v = "" // Deleted, and made again by the next.
+				}
+				ts := n.write(tbl, model, rows{2: v, 4: fmt.Sprint(i)})
+				history = append(history, moment{ts, maps.Clone(model)})
+			}
+			for i := range 25 {
+				change(i)
+			}
+			if stop {
+				// A run ends after some checkpoint; another one goes on from there.
+				checkpoints := 0
+				fail = func(_ context.Context, place string) error {
+					if place != "backup.after.checkpoint" {
+						return nil
+					}
+					if checkpoints++; checkpoints%5 == 3 {
+						return fmt.Errorf("stopped")
+					}
+					return nil
+				}
+			}
+			n.mustRun(backupInto(databases("d"), withHistory))
+			for i := range 25 {
+				change(25 + i)
+			}
+			n.mustRun(backupInto(databases("d"), withHistory, latest))
+			if pages < 12 {
+				t.Errorf("only %d pages: no row was cut", pages)
+			}
+			for i := 0; i < len(history); i += 3 {
+				n.mustRun(restoreFrom(databases("d"), newName("e"), at(history[i].ts)))
+				n.expect("e", "t", history[i].rows)
+				n.dropDatabase("e")
+			}
+		})
+	}
 }

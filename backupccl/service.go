@@ -57,6 +57,8 @@ type Config struct {
 type Testing struct {
 	// PageBytes bounds a page of an export.
 	PageBytes int64
+	// RowBytes is the history at which a row is cut.
+	RowBytes int64
 	// AfterExport sees every page that a backup job has exported.
 	AfterExport func(job jobs.ID, span keys.Span)
 	// Hook is called at named places of a job; an error ends its run there.
