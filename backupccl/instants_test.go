@@ -11,9 +11,11 @@ import (
 	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/keys"
 	"github.com/holdfastdb/holdfast/jobs"
+	"github.com/holdfastdb/holdfast/kv"
 	"github.com/holdfastdb/holdfast/kv/kvserver"
 	"github.com/holdfastdb/holdfast/kv/kvtest"
 	"github.com/holdfastdb/holdfast/kv/protectedts"
+	"github.com/holdfastdb/holdfast/sql/catalog"
 )
 
 // TestNeededVersionsStay collects garbage with next to no time to live while a
@@ -108,6 +110,15 @@ func TestSchemaOfTheInstant(t *testing.T) {
 	gone, goneRows := n.createTable("d", "gone"), rows{}
 	n.write(gone, goneRows, someRows(0, 30, "g"))
 	past := n.db.Clock().Now()
+	n.txn(func(ctx context.Context, _ *kv.Txn, cat *catalog.Collection) error {
+		pb, err := cat.MutableTable(ctx, gone.ID())
+		if err != nil {
+			return err
+		}
+		pb.Columns[2].Name = "renamed"
+		_, err = cat.Write(ctx, pb)
+		return err
+	})
 	late, lateRows := n.createTable("d", "late"), rows{}
 	n.write(late, lateRows, someRows(0, 10, "l"))
 
@@ -126,6 +137,9 @@ func TestSchemaOfTheInstant(t *testing.T) {
 	n.mustRun(backupInto(databases("d"), endingAt(past)))
 	n.mustRun(restoreFrom(databases("d"), newName("before")))
 	has("before", "gone")
+	if c := n.table("before", "gone").Columns()[2].Name; c != "n" {
+		t.Errorf("the backup calls a column %q, which it was only later", c)
+	}
 	n.expect("before", "gone", goneRows)
 
 	n.mustRun(backupInto(databases("d"), withHistory))
