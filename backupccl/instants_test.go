@@ -16,6 +16,7 @@ import (
 	"github.com/holdfastdb/holdfast/kv/kvtest"
 	"github.com/holdfastdb/holdfast/kv/protectedts"
 	"github.com/holdfastdb/holdfast/sql/catalog"
+	"github.com/holdfastdb/holdfast/sql/parser"
 )
 
 // TestNeededVersionsStay collects garbage with next to no time to live while a
@@ -96,8 +97,14 @@ func TestNeededVersionsStay(t *testing.T) {
 		t.Fatal(err)
 	}
 	collect = func(context.Context, string) error { return nil }
-	if _, err := n.run(backupInto(databases("d"), latest)); err == nil {
-		t.Error("an incremental went over collected versions: the collections above took nothing away")
+	for what, b := range map[string]*parser.Backup{
+		"an incremental since":      backupInto(databases("d"), latest),
+		"a full that ends at":       backupInto(databases("d"), endingAt(end)),
+		"a full with history up to": backupInto(databases("d"), withHistory, endingAt(end), func(b *parser.Backup) { b.To = uris("nodelocal://1/h") }),
+	} {
+		if _, err := n.run(b); err == nil || !strings.Contains(err.Error(), "must be after replica GC threshold") {
+			t.Errorf("%s a time whose versions are collected: %v", what, err)
+		}
 	}
 }
 

@@ -170,7 +170,9 @@ func (o *oracle) layer(c *chain, history bool) bool {
 	}
 	earliest := from
 	if len(c.layers) == 0 {
-		earliest = timestamp{max(now.wall-1e9, o.history[0].ts.wall), 0}
+		// Beyond the time to live there may be nothing complete to be read.
+		back := []int64{1e9, 6e9}[o.rng.Intn(2)]
+		earliest = timestamp{max(now.wall-back, o.history[0].ts.wall), 0}
 	}
 	end := now // Open transactions have locks below it.
 	if o.rng.Intn(5) > 1 {

@@ -199,7 +199,8 @@ func (o *oracle) commit(db string, ops []op, next *state, kill bool) bool {
 		if tries >= patience {
 			o.writers.gate.Unlock()
 		}
-		if err != nil && isRetry(err) && tries < 2*patience {
+		// A transaction that takes longer than versions live cannot go on either.
+		if err != nil && (isRetry(err) || o.gc && isCollected(err)) && tries < 2*patience {
 			continue
 		}
 		if kill && tries == 0 && isBroken(err) {

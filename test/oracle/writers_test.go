@@ -174,7 +174,7 @@ func (w *writers) commit(c *client, id, seq int, ops []op) (timestamp, bool) {
 		switch {
 		case err == nil:
 			return ts, true
-		case isRetry(err):
+		case isRetry(err), err != nil && isCollected(err):
 			time.Sleep(time.Duration(attempt) * 3 * time.Millisecond) // Others get their turn.
 			continue
 		case !isBroken(err):
