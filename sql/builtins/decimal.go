@@ -247,6 +247,7 @@ func mulDecimal(a, b *apd.Decimal) *apd.Decimal {
 		}
 		return &apd.Decimal{Form: apd.Infinite, Negative: a.Negative != b.Negative}
 	}
+	a, b = plainScale(a), plainScale(b) // 1e20 has scale 0, not -20.
 	out := &apd.Decimal{Exponent: a.Exponent + b.Exponent}
 	out.Coeff.Mul(&a.Coeff, &b.Coeff)
 	out.Negative = a.Negative != b.Negative && out.Coeff.Sign() != 0

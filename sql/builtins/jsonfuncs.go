@@ -189,8 +189,12 @@ func toJSON(ctx *tree.EvalContext, d tree.Datum) (json.JSON, error) {
 		// ISO 8601 with a T, and hours and minutes of the zone.
 		s := strings.Replace(FormatText(ctx, d, d.ResolvedType()), " ", "T", 1)
 		if _, zoned := v.(*tree.DTimestampTZ); zoned {
-			if i := strings.LastIndexAny(s, "+-"); i > 10 && !strings.Contains(s[i:], ":") {
-				s += ":00"
+			at, bc := strings.CutSuffix(s, " BC")
+			if i := strings.LastIndexAny(at, "+-"); i > 10 && !strings.Contains(at[i:], ":") {
+				at += ":00"
+			}
+			if s = at; bc {
+				s += " BC"
 			}
 		}
 		return json.FromString(s), nil

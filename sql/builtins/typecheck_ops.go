@@ -432,6 +432,9 @@ func (c *checker) pattern(op tree.ComparisonOperator, left, right tree.Expr) (tr
 			return nil, noOperator(l.ResolvedType(), name, r.ResolvedType())
 		}
 	}
+	if isPadded(l.ResolvedType()) {
+		l = &output{expr: l} // character(n) matches with its blanks.
+	}
 	return c.compareTyped(op, l, r)
 }
 
