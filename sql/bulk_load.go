@@ -83,18 +83,18 @@ func (l *bulkLoader) maybeFlush(ctx context.Context) error {
 }
 
 // wait waits for the chunk that is being written.
-func (l *bulkLoader) wait() error {
+func (l *bulkLoader) wait(ctx context.Context) error {
 	if l.running == nil {
 		return nil
 	}
 	err := <-l.running
 	l.running = nil
-	return err
+	return l.w.conflictError(ctx, err)
 }
 
 // flush sorts a chunk and has it written while rows go on being read.
 func (l *bulkLoader) flush(ctx context.Context, c *bulkChunk) error {
-	if err := l.wait(); err != nil {
+	if err := l.wait(ctx); err != nil {
 		return err
 	}
 	if err := l.sort(ctx, c); err != nil {
@@ -113,7 +113,7 @@ func (l *bulkLoader) flush(ctx context.Context, c *bulkChunk) error {
 				}
 				write = l.put
 			default:
-				return err
+				return l.w.conflictError(ctx, err)
 			}
 		}
 	}
@@ -146,7 +146,7 @@ func (l *bulkLoader) sort(ctx context.Context, c *bulkChunk) error {
 
 // put writes a chunk in the transaction.
 func (l *bulkLoader) put(ctx context.Context, c *bulkChunk) error {
-	return l.w.conflictError(ctx, l.w.p.txn.PutSorted(ctx, c.pairs, c.index.Unique))
+	return l.w.p.txn.PutSorted(ctx, c.pairs, c.index.Unique)
 }
 
 // stopIngesting goes on in the transaction. If some index was ingested before
@@ -175,7 +175,7 @@ func (l *bulkLoader) finish(ctx context.Context) error {
 			}
 		}
 	}
-	if err := l.wait(); err != nil {
+	if err := l.wait(ctx); err != nil {
 		return err
 	}
 	if l.ingest != nil {
@@ -198,4 +198,9 @@ func (l *bulkLoader) finishSmall(ctx context.Context) error {
 }
 
 // close waits for the goroutine of a load that is given up.
-func (l *bulkLoader) close() { _ = l.wait() }
+func (l *bulkLoader) close() {
+	if l.running != nil {
+		<-l.running
+		l.running = nil
+	}
+}

@@ -96,12 +96,9 @@ func (in *ingester) ingest(ctx context.Context, c *bulkChunk, first bool) error 
 			span = keys.Span{Key: pairs[0].Key, EndKey: pairs[n-1].Key.Next()}
 		}
 		_, err = db.AddSSTable(ctx, span, sst, opts)
-		var shadow *storage.ShadowingError
 		var notEmpty *storage.NotEmptyError
 		switch {
 		case err == nil:
-		case errors.As(err, &shadow):
-			return in.w.p.uniqueViolation(ctx, in.w.desc, shadow.Key, shadow.Actual)
 		case first && n == len(c.pairs) && (errors.As(err, &notEmpty) || pgerr.GetCode(err) == pgerr.LockNotAvailable):
 			return errCannotIngest
 		default:

@@ -12,6 +12,7 @@ import (
 	"github.com/holdfastdb/holdfast/internal/pgerr"
 	"github.com/holdfastdb/holdfast/kv"
 	"github.com/holdfastdb/holdfast/kv/kvpb"
+	"github.com/holdfastdb/holdfast/kv/storage"
 	"github.com/holdfastdb/holdfast/sql/catalog"
 	"github.com/holdfastdb/holdfast/sql/catalog/catalogpb"
 	"github.com/holdfastdb/holdfast/sql/exec"
@@ -381,10 +382,14 @@ func (w *rowWriter) finish(ctx context.Context, last bool) error {
 // whose key it was.
 func (w *rowWriter) conflictError(ctx context.Context, err error) error {
 	var cf *kvpb.ConditionFailedError
-	if !errors.As(err, &cf) {
-		return err
+	var shadow *storage.ShadowingError
+	switch {
+	case errors.As(err, &cf):
+		return w.p.uniqueViolation(ctx, w.desc, cf.Key, cf.Actual)
+	case errors.As(err, &shadow):
+		return w.p.uniqueViolation(ctx, w.desc, shadow.Key, shadow.Actual)
 	}
-	return w.p.uniqueViolation(ctx, w.desc, cf.Key, cf.Actual)
+	return err
 }
 
 // uniqueViolation describes the row in the way of a key.
