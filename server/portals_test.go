@@ -72,6 +72,24 @@ func TestPortalsWithRowLimits(t *testing.T) {
 	fe.Send(&pgproto3.Execute{Portal: "b"})
 	want(read(), "2 -2", "3 -3", "4 -4", "SELECT 3")
 
+	// What writes is done in full, however few rows the client takes.
+	query("COMMIT")
+	want(read(), "COMMIT")
+	query("CREATE TABLE t (a INT PRIMARY KEY)")
+	want(read(), "CREATE TABLE")
+	for _, q := range []string{"INSERT INTO t VALUES (1), (2), (3) RETURNING a", "UPDATE t SET a = a + 10 RETURNING a"} {
+		fe.Send(&pgproto3.Parse{Query: q})
+		fe.Send(&pgproto3.Bind{})
+		fe.Send(&pgproto3.Execute{MaxRows: 1})
+		if got := read(); len(got) != 2 || got[1] != "suspended" {
+			t.Errorf("%s: %q", q, got)
+		}
+	}
+	query("SELECT sum(a), count(*) FROM t")
+	want(read(), "36 3", "SELECT 1")
+	query("BEGIN")
+	want(read(), "BEGIN")
+
 	fe.Send(&pgproto3.Parse{Query: "DECLARE cur CURSOR FOR SELECT i, i FROM generate_series(1, $1) AS g(i)", ParameterOIDs: []uint32{23}})
 	fe.Send(&pgproto3.Bind{Parameters: [][]byte{[]byte("3")}})
 	fe.Send(&pgproto3.Execute{})

@@ -2,6 +2,7 @@ package sql
 
 import (
 	"context"
+	"slices"
 	"strconv"
 
 	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/holdfastdb/holdfast/internal/pgerr"
 	"github.com/holdfastdb/holdfast/sql/catalog"
+	"github.com/holdfastdb/holdfast/sql/exec"
 	"github.com/holdfastdb/holdfast/sql/parser"
 	"github.com/holdfastdb/holdfast/sql/pgcodec"
 )
@@ -481,9 +483,18 @@ func (p *planner) execPrepared(ctx context.Context, ea execArgs, res ResultWrite
 		return false, p.execPoint(ctx, pl, res)
 	}
 	r := &running{}
+	if ea.max > 0 && pl.mutation != nil {
+		p.autoCommit = false // The portal may be suspended when the writes are done.
+	}
 	if err := p.start(ctx, pl, r); err != nil {
 		r.close()
 		return false, err
+	}
+	if ea.max > 0 && pl.mutation != nil {
+		if err := p.finishFirst(ctx, r); err != nil {
+			r.close()
+			return false, err
+		}
 	}
 	suspended, err = p.pull(ctx, r, res, ea.max)
 	if suspended && ea.portal != nil {
@@ -492,6 +503,46 @@ func (p *planner) execPrepared(ctx context.Context, ea execArgs, res ResultWrite
 	}
 	r.close()
 	return suspended, err
+}
+
+// finishFirst runs a statement that writes to its end and keeps what it returns:
+// a client that takes only the first rows, as asyncpg's fetchrow does, has
+// nevertheless asked for all of the writes.
+func (p *planner) finishFirst(ctx context.Context, r *running) error {
+	done := &finishedOp{Operator: r.op}
+	for {
+		row, err := r.op.Next(ctx)
+		if err != nil {
+			return err
+		}
+		if row == nil {
+			r.op = done
+			return nil
+		}
+		size := int64(24)
+		for _, d := range row {
+			size += int64(d.Size()) + 16
+		}
+		if err := p.mem.Grow(size); err != nil {
+			return err
+		}
+		done.rows = append(done.rows, slices.Clone(row))
+	}
+}
+
+// finishedOp hands out the rows of an operator that has come to its end.
+type finishedOp struct {
+	exec.Operator
+	rows []tree.Datums
+}
+
+func (o *finishedOp) Next(context.Context) (tree.Datums, error) {
+	if len(o.rows) == 0 {
+		return nil, nil
+	}
+	row := o.rows[0]
+	o.rows = o.rows[1:]
+	return row, nil
 }
 
 // cachedPlan returns the plan of prep, made anew if something it depends on has
