@@ -765,8 +765,12 @@ func (p *planner) plainText(d tree.Datum) string {
 	if d == tree.DNull {
 		return "null"
 	}
-	if cs, ok := d.(*tree.DCollatedString); ok {
-		return cs.Contents
+	switch t := d.(type) {
+	case *tree.DString:
+		// The format below puts quotes around what holds a comma, a space or a brace.
+		return string(*t)
+	case *tree.DCollatedString:
+		return t.Contents
 	}
 	return tree.AsStringWithFlags(d, tree.FmtPgwireText)
 }

@@ -332,7 +332,11 @@ func setZoneField(c *zones.Config, name, value string) error {
 		if err == nil {
 			return nil
 		}
-		return pgerr.Newf(pgerr.CheckViolation, "could not parse zone config: %v", err)
+		what := "parse"
+		if invalid := (*zones.InvalidError)(nil); errors.As(err, &invalid) {
+			what = "validate"
+		}
+		return pgerr.Newf(pgerr.CheckViolation, "could not %s zone config: %w", what, err)
 	}
 	switch name {
 	case "range_min_bytes", "range_max_bytes":

@@ -19,7 +19,7 @@ func ParseConstraint(s string) (Constraint, error) {
 	case strings.HasPrefix(s, "-"):
 		k.Prohibited = true
 	default:
-		return k, fmt.Errorf("constraints must either be required (prefixed with a '+') or prohibited (prefixed with a '-')")
+		return k, &InvalidError{"constraints must either be required (prefixed with a '+') or prohibited (prefixed with a '-')"}
 	}
 	parts := strings.Split(s[1:], "=")
 	switch {
@@ -32,6 +32,11 @@ func ParseConstraint(s string) (Constraint, error) {
 	}
 	return k, nil
 }
+
+// InvalidError says that a configuration can be read and means nothing.
+type InvalidError struct{ text string }
+
+func (e *InvalidError) Error() string { return e.text }
 
 // ParseConstraints reads the list form '[+region=eu, -ssd]' and the map form
 // '{+region=eu: 2, "+region=us,+ssd": 1}'.
@@ -55,6 +60,9 @@ func ParseConstraints(in string) ([]Conjunction, error) {
 			count, err := strconv.ParseInt(fmt.Sprint(n), 10, 32)
 			if err != nil {
 				return nil, fmt.Errorf("invalid per-replica constraint count %v of %q", n, key)
+			}
+			if count < 1 {
+				return nil, &InvalidError{"constraints must apply to at least one replica"}
 			}
 			j := Conjunction{NumReplicas: int32(count)}
 			for _, s := range strings.Split(key, ",") {
