@@ -308,7 +308,7 @@ func TestCopy(t *testing.T) {
 	for _, tc := range []struct{ data, code, where string }{
 		{"x\ta\tb\n", "22P02", `COPY t, line 1, column a: "x"`},
 		{"100001\ta\t1\n100002\tb\n", "22P04", `COPY t, line 2: "100002	b"`},
-		{"\\N\ta\t1\n", "23502", "COPY t, line 1"},
+		{"\\N\ta\t1\n", "23502", "COPY t, line 1: \"\\N\ta\t1\""},
 		{"100001\t\xff\t1\n", "22021", "COPY t, line 1, column b: \"\xff\""},
 	} {
 		_, err := c.PgConn().CopyFrom(ctx, strings.NewReader(tc.data), "COPY t (a, b, c) FROM STDIN")
