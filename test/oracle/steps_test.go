@@ -35,9 +35,7 @@ func (g *generator) step(s *state) (db string, ops []op) {
 	db = pick(g.rng, sortedKeys(s.dbs))
 	d := s.dbs[db]
 	for range 1 + g.rng.Intn(3)/2 {
-		for _, stmt := range g.change(d) {
-			ops = append(ops, stmt)
-		}
+		ops = append(ops, g.change(d)...)
 	}
 	return db, ops
 }
