@@ -65,41 +65,27 @@ func (in *ingester) first(ctx context.Context, c *bulkChunk) error {
 	return nil
 }
 
-// ingest makes an sstable of a chunk and gives it to the ranges that it spans.
+// ingest gives a chunk to the ranges of its index.
 func (in *ingester) ingest(ctx context.Context, c *bulkChunk, first bool) error {
-	db := in.w.p.srv.db
-	spans, err := db.SplitSpan(ctx, c.index.Span())
+	if !first {
+		// Locks there can only be this transaction's own: waiting would be for ever.
+		return in.w.p.ingestPairs(ctx, c.pairs, kv.AddSSTableOptions{DisallowShadowing: true, NoWait: true})
+	}
+	spans, err := in.w.p.srv.db.SplitSpan(ctx, c.index.Span())
 	if err != nil {
 		return err
 	}
 	pairs := c.pairs
 	for _, span := range spans {
-		n := len(pairs)
-		if span.EndKey != nil {
-			n, _ = slices.BinarySearchFunc(pairs, span.EndKey, func(p kv.Pair, k keys.Key) int { return bytes.Compare(p.Key, k) })
-		}
+		n := pairsBefore(pairs, span.EndKey)
 		if n == 0 {
 			continue
 		}
-		sst, err := buildSST(pairs[:n])
-		if err != nil {
-			return err
-		}
-		// A transaction that another has aborted must not go on filling indexes: they
-		// may have been collected already.
-		if err := in.w.p.txn.CheckAlive(ctx); err != nil {
-			return err
-		}
-		// Locks there can only be this transaction's own: waiting would be for ever.
-		opts := kv.AddSSTableOptions{RequireEmpty: first, DisallowShadowing: !first, NoWait: true}
-		if !first {
-			span = keys.Span{Key: pairs[0].Key, EndKey: pairs[n-1].Key.Next()}
-		}
-		_, err = db.AddSSTable(ctx, span, sst, opts)
+		err := in.w.p.ingestSST(ctx, span, pairs[:n], kv.AddSSTableOptions{RequireEmpty: true, NoWait: true})
 		var notEmpty *storage.NotEmptyError
 		switch {
 		case err == nil:
-		case first && n == len(c.pairs) && (errors.As(err, &notEmpty) || pgerr.GetCode(err) == pgerr.LockNotAvailable):
+		case n == len(c.pairs) && (errors.As(err, &notEmpty) || pgerr.GetCode(err) == pgerr.LockNotAvailable):
 			return errCannotIngest
 		default:
 			return err
@@ -107,6 +93,48 @@ func (in *ingester) ingest(ctx context.Context, c *bulkChunk, first bool) error 
 		pairs = pairs[n:]
 	}
 	return nil
+}
+
+// ingestPairs ingests sorted pairs, range by range.
+func (p *planner) ingestPairs(ctx context.Context, pairs []kv.Pair, opts kv.AddSSTableOptions) error {
+	spans, err := p.srv.db.SplitSpan(ctx, keys.Span{Key: pairs[0].Key, EndKey: pairs[len(pairs)-1].Key.Next()})
+	if err != nil {
+		return err
+	}
+	for _, span := range spans {
+		n := pairsBefore(pairs, span.EndKey)
+		if n == 0 {
+			continue
+		}
+		span = keys.Span{Key: pairs[0].Key, EndKey: pairs[n-1].Key.Next()}
+		if err := p.ingestSST(ctx, span, pairs[:n], opts); err != nil {
+			return err
+		}
+		pairs = pairs[n:]
+	}
+	return nil
+}
+
+// pairsBefore counts the sorted pairs before key.
+func pairsBefore(pairs []kv.Pair, key keys.Key) int {
+	n, _ := slices.BinarySearchFunc(pairs, key, func(p kv.Pair, k keys.Key) int { return bytes.Compare(p.Key, k) })
+	return n
+}
+
+// ingestSST ingests sorted pairs into one range, on behalf of the transaction but
+// outside of it.
+func (p *planner) ingestSST(ctx context.Context, span keys.Span, pairs []kv.Pair, opts kv.AddSSTableOptions) error {
+	sst, err := buildSST(pairs)
+	if err != nil {
+		return err
+	}
+	// A transaction that another has aborted must not go on filling indexes: they
+	// may have been collected already.
+	if err := p.txn.CheckAlive(ctx); err != nil {
+		return err
+	}
+	_, err = p.srv.db.AddSSTable(ctx, span, sst, opts)
+	return err
 }
 
 // buildSST writes sorted pairs as an sstable that awaits its timestamp.

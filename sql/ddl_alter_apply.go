@@ -90,6 +90,7 @@ func (a *tableAlter) buildIndexes(ctx context.Context, ids []uint32) error {
 	if err != nil {
 		return err
 	}
+	defer b.close()
 	var exprs []string
 	for _, c := range needed {
 		switch v, ok := a.values[c.ID]; {

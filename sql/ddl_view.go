@@ -458,6 +458,7 @@ func (p *planner) fillMaterializedView(ctx context.Context, id catalog.ID) (int6
 	if err != nil {
 		return 0, err
 	}
+	defer b.close()
 	// The query yields the visible columns in order; the hidden key is made here.
 	at := make([]int, len(needed))
 	for i, c := range needed {

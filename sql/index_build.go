@@ -31,17 +31,20 @@ type indexBuilder struct {
 	primary bool // one of indexes is the primary index
 	enc     *rowenc.Encoder
 	exprs   *indexExprs
-	pairs   []rowenc.KV
+	pairs   []kv.Pair
 	scratch []rowenc.KV
 	bytes   int64
 	// ingested says that some chunk has gone the way of sstables.
 	ingested bool
 	rows     int64
+	// One chunk is ingested beside the work on the next one.
+	running chan error // nil: none
 }
 
 const (
-	// buildChunkBytes bounds the memory of a build: keys and values of one chunk.
-	buildChunkBytes = 24 << 20
+	// buildChunkBytes bounds the memory of a build: keys and values of one chunk, of
+	// which there are two.
+	buildChunkBytes = 16 << 20
 	// buildInTxnBytes is up to where a build is part of the transaction.
 	buildInTxnBytes = 512 << 10
 	// pairOverhead is what a pair costs beside its bytes.
@@ -108,48 +111,67 @@ func (b *indexBuilder) add(ctx context.Context, row tree.Datums) error {
 			return err
 		}
 	}
-	for _, kv := range b.scratch {
-		b.bytes += int64(len(kv.Key)+len(kv.Value)) + pairOverhead
+	for _, p := range b.scratch {
+		b.bytes += int64(len(p.Key)+len(p.Value)) + pairOverhead
+		b.pairs = append(b.pairs, kv.Pair{Key: p.Key, Value: p.Value})
 	}
-	b.pairs = append(b.pairs, b.scratch...)
 	if b.bytes < buildChunkBytes {
 		return nil
 	}
 	return b.flush(ctx)
 }
 
-// sortChunk orders the pairs and refuses equal keys: two rows with the same
-// values in a unique index.
-func (b *indexBuilder) sortChunk() error {
-	slices.SortFunc(b.pairs, func(x, y rowenc.KV) int { return bytes.Compare(x.Key, y.Key) })
-	for i := 1; i < len(b.pairs); i++ {
-		if bytes.Equal(b.pairs[i-1].Key, b.pairs[i].Key) {
-			return b.duplicate(b.pairs[i].Key, b.pairs[i].Value)
+// sortPairs orders pairs and refuses equal keys: two rows with the same values in
+// a unique index.
+func sortPairs(pairs []kv.Pair) error {
+	slices.SortFunc(pairs, func(x, y kv.Pair) int { return bytes.Compare(x.Key, y.Key) })
+	for i := 1; i < len(pairs); i++ {
+		if bytes.Equal(pairs[i-1].Key, pairs[i].Key) {
+			return &storage.ShadowingError{Key: pairs[i].Key, Actual: pairs[i].Value}
 		}
 	}
 	return nil
 }
 
-// flush ingests the chunk, one sstable per index.
+// flush has the chunk ingested while rows go on being read.
 func (b *indexBuilder) flush(ctx context.Context) error {
-	if err := b.sortChunk(); err != nil {
+	if err := b.wait(); err != nil {
 		return err
 	}
+	pairs := b.pairs
+	b.pairs, b.bytes = make([]kv.Pair, 0, len(pairs)), 0
 	b.ingested = true
-	for start := 0; start < len(b.pairs); {
-		x := b.indexOf(b.pairs[start].Key)
-		end := start
-		for end < len(b.pairs) && x.Span().Contains(b.pairs[end].Key) {
-			end++
-		}
-		if err := b.ingest(ctx, x, b.pairs[start:end]); err != nil {
-			return err
-		}
-		start = end
-	}
-	clear(b.pairs)
-	b.pairs, b.bytes = b.pairs[:0], 0
+	running := make(chan error, 1)
+	b.running = running
+	go func() { running <- b.ingest(ctx, pairs) }() // wait or close receives it.
 	return nil
+}
+
+// wait waits for the chunk that is being ingested.
+func (b *indexBuilder) wait() error {
+	if b.running == nil {
+		return nil
+	}
+	err := <-b.running
+	b.running = nil
+	return b.asDuplicate(err)
+}
+
+// close waits for the goroutine of a build that is given up.
+func (b *indexBuilder) close() {
+	if b.running != nil {
+		<-b.running
+		b.running = nil
+	}
+}
+
+// asDuplicate describes the rows that have one key.
+func (b *indexBuilder) asDuplicate(err error) error {
+	var shadow *storage.ShadowingError
+	if errors.As(err, &shadow) {
+		return b.duplicate(shadow.Key, shadow.Actual)
+	}
+	return err
 }
 
 func (b *indexBuilder) indexOf(key keys.Key) *catalog.Index {
@@ -161,29 +183,20 @@ func (b *indexBuilder) indexOf(key keys.Key) *catalog.Index {
 	return b.indexes[0]
 }
 
-func (b *indexBuilder) ingest(ctx context.Context, x *catalog.Index, pairs []rowenc.KV) error {
-	var out bytes.Buffer
-	w := storage.NewSSTWriter(&out, storage.CompressFast)
-	for _, pair := range pairs {
-		// The command that ingests the file gives every version its own timestamp.
-		if err := w.PutVersion(storage.MVCCKey{Key: pair.Key, Timestamp: storage.PlaceholderTimestamp}, pair.Value); err != nil {
-			w.Abort()
+// ingest sorts pairs and ingests them, one sstable per index and range.
+func (b *indexBuilder) ingest(ctx context.Context, pairs []kv.Pair) error {
+	if err := sortPairs(pairs); err != nil {
+		return err
+	}
+	for len(pairs) > 0 {
+		x := b.indexOf(pairs[0].Key)
+		n := max(1, pairsBefore(pairs, x.Span().EndKey))
+		if err := b.p.ingestPairs(ctx, pairs[:n], kv.AddSSTableOptions{DisallowShadowing: x.Unique}); err != nil {
 			return err
 		}
+		pairs = pairs[n:]
 	}
-	if _, err := w.Finish(); err != nil {
-		return err
-	}
-	// An attempt that was aborted meanwhile must not go on.
-	if err := b.p.txn.CheckAlive(ctx); err != nil {
-		return err
-	}
-	_, err := b.p.srv.db.AddSSTable(ctx, x.Span(), out.Bytes(), kv.AddSSTableOptions{DisallowShadowing: x.Unique})
-	var shadow *storage.ShadowingError
-	if errors.As(err, &shadow) {
-		return b.duplicate(shadow.Key, shadow.Actual)
-	}
-	return err
+	return nil
 }
 
 // duplicate is the error for a second entry under one key.
@@ -205,8 +218,8 @@ func (b *indexBuilder) duplicate(key keys.Key, value []byte) error {
 // finish writes what is left. Afterwards the transaction sees the indexes.
 func (b *indexBuilder) finish(ctx context.Context) error {
 	if !b.ingested && b.bytes <= buildInTxnBytes || b.p.newInTxn(b.table.ID()) && !b.ingested {
-		if err := b.sortChunk(); err != nil {
-			return err
+		if err := sortPairs(b.pairs); err != nil {
+			return b.asDuplicate(err)
 		}
 		batch := b.p.txn.NewBatch()
 		for i, pair := range b.pairs {
@@ -228,5 +241,8 @@ func (b *indexBuilder) finish(ctx context.Context) error {
 		}
 	}
 	b.pairs = nil
+	if err := b.wait(); err != nil {
+		return err
+	}
 	return b.p.txn.RefreshToNow(ctx)
 }
