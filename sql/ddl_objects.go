@@ -292,6 +292,9 @@ func (p *planner) alterType(ctx context.Context, n *parser.AlterType) error {
 		if find(n.RenameValueTo) >= 0 {
 			return pgerr.Newf(pgerr.DuplicateObject, "enum label \"%s\" already exists", n.RenameValueTo)
 		}
+		if err := p.refuseNamedLabel(ctx, t, n.RenameValue); err != nil {
+			return err
+		}
 		pb.EnumMembers[i].LogicalRepresentation = n.RenameValueTo
 	case n.HasDropValue:
 		return pgerr.New(pgerr.FeatureNotSupported, "dropping an enum value is not implemented")

@@ -285,21 +285,35 @@ func (p *planner) requireImmutable(ctx context.Context, pb *catalogpb.TableDescr
 	if mutableExpr(te) {
 		return bad
 	}
-	// A literal that reads as a moment only in some time zone is no constant
-	// either: the text of the expression is what is kept.
-	saved := p.s.data.DataConversion.Location
-	defer func() { p.s.data.DataConversion.Location = saved }()
-	p.s.data.DataConversion.Location = oddZone
-	other, err := p.bindStandalone(ctx, pb, e, "WHERE", types.Any)
-	if err != nil {
-		return bad
-	}
-	text := p.zonelessText(other)
-	p.s.data.DataConversion.Location = saved
-	if p.zonelessText(te) != text {
-		return bad.WithHint("Write times with their time zone.")
+	// A literal that reads as a moment only in some time zone, or as a date only in
+	// some order of fields, is no constant either: the text of the expression is what
+	// is kept.
+	text := p.zonelessText(te)
+	for _, order := range []string{"MDY", "DMY", "YMD"} {
+		other, err := p.textElsewhere(ctx, pb, e, order)
+		if err != nil || other != text {
+			return bad.WithHint("Write times with their time zone, and dates as year-month-day.")
+		}
 	}
 	return nil
+}
+
+// textElsewhere is the zonelessText of an expression as a session with other settings
+// reads it.
+func (p *planner) textElsewhere(ctx context.Context, pb *catalogpb.TableDescriptor, e tree.Expr, dateOrder string) (string, error) {
+	s := p.s
+	here := s.codecSettings()
+	loc := s.data.DataConversion.Location
+	defer func() { s.codec, s.data.DataConversion.Location = here, loc }()
+	there := *here
+	there.Location, there.IntervalStyle = oddZone, "sql_standard"
+	there.MonthFirst, there.DayFirst = dateOrder == "MDY", dateOrder == "DMY"
+	s.codec, s.data.DataConversion.Location = &there, oddZone
+	te, err := p.bindStandalone(ctx, pb, e, "WHERE", types.Any)
+	if err != nil {
+		return "", err
+	}
+	return p.zonelessText(te), nil
 }
 
 // zonelessText is the text of an expression with its moments as numbers.

@@ -155,13 +155,18 @@ func strictComparison(op tree.ComparisonOperator) bool {
 	return false
 }
 
-// boolCondition recognizes a condition that fixes a boolean column.
+// boolCondition recognizes a condition that fixes a boolean column. NOT (b IS TRUE)
+// does not: it is true of NULL.
 func boolCondition(e tree.TypedExpr) (col colID, val, ok bool) {
 	switch t := unparen(e).(type) {
 	case *colRef:
 		return t.id, true, t.typ.Family() == types.BoolFamily
 	case *tree.NotExpr:
-		c, v, ok := boolCondition(t.TypedInnerExpr())
+		inner := unparen(t.TypedInnerExpr())
+		if cmp, isCmp := inner.(*tree.ComparisonExpr); isCmp && cmp.Operator == tree.IsNotDistinctFrom {
+			return 0, false, false
+		}
+		c, v, ok := boolCondition(inner)
 		return c, !v, ok
 	case *tree.ComparisonExpr:
 		r, isCol := t.Left.(*colRef)
