@@ -12,6 +12,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -298,12 +299,35 @@ func (n *Node) Content(database string) map[string]string {
 	return content
 }
 
+// ports are those that this process has given to nodes.
+var ports struct {
+	sync.Mutex
+	given map[int]bool
+}
+
+// freePort returns a port that nobody listens on. It lies below those that the
+// system gives to outgoing connections: while a node is down, one of them could
+// take its place.
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	ports.Lock()
+	defer ports.Unlock()
+	if ports.given == nil {
+		ports.given = map[int]bool{}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	for range 1000 {
+		port := 10000 + rand.IntN(22000)
+		if ports.given[port] {
+			continue
+		}
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			continue
+		}
+		l.Close()
+		ports.given[port] = true
+		return port
+	}
+	t.Fatal("no port is free")
+	return 0
 }
