@@ -3,10 +3,11 @@ package backupccl
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
+	crand "crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -100,6 +101,12 @@ const claimAttempts = 50
 // chain since this one was planned.
 var errOvertaken = errors.New("another backup that ends later was appended to the chain")
 
+// movable says whether the backup may end a little later than planned, and so go
+// to another directory: neither its time nor that directory was asked for.
+func movable(d *backuppb.BackupDetails) bool {
+	return !d.AsOf && (d.Subdir == "" || !manifest.Time(d.StartTime).IsEmpty())
+}
+
 // claimPlace decides what the layer is and where it goes, and locks the place. A
 // directory is named after the backup's end to the hundredth of a second: if
 // another backup of the same moment has the name, or a later one has continued
@@ -111,12 +118,13 @@ func (r *backupResumer) claimPlace(
 ) (*claimedPlace, error) {
 	for attempt := 1; ; attempt++ {
 		c, err := r.tryPlace(ctx, jobID, col, d, beforeLock)
-		movable := pgerr.GetCode(err) == pgerr.DuplicateFile && (d.Subdir == "" || !manifest.Time(d.StartTime).IsEmpty())
-		if err == nil || d.AsOf || attempt >= claimAttempts || !movable && !errors.Is(err, errOvertaken) {
+		taken := pgerr.GetCode(err) == pgerr.DuplicateFile && movable(d)
+		if err == nil || d.AsOf || attempt >= claimAttempts || !taken && !errors.Is(err, errOvertaken) {
 			return c, err
 		}
 		select {
-		case <-time.After(10 * time.Millisecond):
+		// Two that give way to each other shall not meet again.
+		case <-time.After(10*time.Millisecond + rand.N(20*time.Millisecond)):
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -145,7 +153,7 @@ func (r *backupResumer) tryPlace(
 	if d.InIncrementalStore {
 		dest = col.inc
 	}
-	return &claimedPlace{targets, prev, notices}, manifest.Lock(ctx, dest.Default(), d.LayerDir, jobID)
+	return &claimedPlace{targets, prev, notices}, manifest.Lock(ctx, dest.Default(), d.LayerDir, jobID, movable(d))
 }
 
 // resolve decides where the layer goes and what it covers, claims the place,
@@ -189,10 +197,10 @@ func (r *backupResumer) resolve(ctx context.Context, job *jobs.Job, col *collect
 	d.IntroducedSpans = manifest.SpansPB(introducedSpans(targets.sch, spans, prev))
 
 	var id, pts [16]byte
-	if _, err := rand.Read(id[:]); err != nil {
+	if _, err := crand.Read(id[:]); err != nil {
 		return nil, err
 	}
-	if _, err := rand.Read(pts[:]); err != nil {
+	if _, err := crand.Read(pts[:]); err != nil {
 		return nil, err
 	}
 	d.BackupId, d.ProtectedTimestampId, d.Resolved = id[:], pts[:], true

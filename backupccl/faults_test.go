@@ -596,7 +596,7 @@ func TestMovedEnd(t *testing.T) {
 	}
 	defer col.close()
 	const mine, other = 1, 2
-	if err := manifest.Lock(ctx, col.locs.Default(), manifest.FullDir(manifest.Subdir(planned)), other); err != nil {
+	if err := manifest.Lock(ctx, col.locs.Default(), manifest.FullDir(manifest.Subdir(planned)), other, true); err != nil {
 		t.Fatal(err)
 	}
 	r := &backupResumer{s: n.svc}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/holdfastdb/holdfast/internal/keys"
 	"github.com/holdfastdb/holdfast/jobs"
+	"github.com/holdfastdb/holdfast/kv"
 	"github.com/holdfastdb/holdfast/sql/catalog"
 	"github.com/holdfastdb/holdfast/sql/catalog/catalogpb"
 	"github.com/holdfastdb/holdfast/sql/pgfacts"
@@ -117,7 +118,28 @@ func vcJobs(ctx context.Context, v *vctx, add func(vrow) error) error {
 		return err
 	}
 	now := v.p.srv.clock.PhysicalTime()
-	return reg.Each(ctx, v.p.txn, func(rec *jobs.Record) error {
+	each := func(fn func(*jobs.Record) error) error { return reg.Each(ctx, v.p.txn, fn) }
+	if v.p.s.jobsNow {
+		each = func(fn func(*jobs.Record) error) error {
+			var all []*jobs.Record
+			if err := v.p.srv.db.Txn(ctx, func(ctx context.Context, txn *kv.Txn) error {
+				all = nil // The transaction may run again.
+				return reg.Each(ctx, txn, func(rec *jobs.Record) error {
+					all = append(all, rec)
+					return nil
+				})
+			}); err != nil {
+				return err
+			}
+			for _, rec := range all {
+				if err := fn(rec); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}
+	return each(func(rec *jobs.Record) error {
 		if !visible(rec.Payload.Username) {
 			return nil
 		}

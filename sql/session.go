@@ -62,6 +62,9 @@ type Session struct {
 	codec       *pgcodec.Settings
 	codecEpoch  uint64
 	closed      bool
+	// jobsNow makes crdb_internal.jobs show the jobs as they are now and not as of
+	// the transaction: a statement that waited for them says how they ended.
+	jobsNow bool
 
 	mu struct {
 		sync.Mutex

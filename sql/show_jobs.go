@@ -107,11 +107,10 @@ func (p *planner) showJobsWhenComplete(ctx context.Context, sel *tree.Select) (*
 		if len(list) == 0 {
 			return nil
 		}
-		// What the jobs wrote is younger than this transaction.
-		if !p.txn.HasWrites() && !p.txn.IsFixed() {
-			p.txn.ForwardReadTimestamp(ctx)
-			p.schemaChanged()
-		}
+		// What the jobs wrote is younger than this transaction, which may have read
+		// already and cannot move.
+		p.s.jobsNow = true
+		defer func() { p.s.jobsNow = false }()
 		rows, _, err := p.query(ctx, "SELECT "+jobColumns(true)+" FROM crdb_internal.jobs WHERE job_id IN ("+strings.Join(list, ", ")+") ORDER BY job_id")
 		if err != nil {
 			return err

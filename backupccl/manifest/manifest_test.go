@@ -305,16 +305,46 @@ func TestManifestComesLast(t *testing.T) {
 
 func TestLock(t *testing.T) {
 	s, _ := oneStore(t)
-	if err := Lock(t.Context(), s, "d", 7); err != nil {
+	if err := Lock(t.Context(), s, "d", 7, false); err != nil {
 		t.Fatal(err)
 	}
-	if err := Lock(t.Context(), s, "d", 7); err != nil {
+	if err := Lock(t.Context(), s, "d", 7, false); err != nil {
 		t.Errorf("same job again: %v", err)
 	}
-	err := Lock(t.Context(), s, "d", 8)
+	err := Lock(t.Context(), s, "d", 8, false)
 	want := "checking for BACKUP-LOCK file: d already contains a `BACKUP-LOCK` file written by job 7"
 	if err == nil || err.Error() != want {
 		t.Errorf("other job: got %v", err)
+	}
+}
+
+// lateLock is a store in which another job's lock appears between this job's look
+// for locks and its own.
+type lateLock struct {
+	extstore.Store
+	other int64
+}
+
+func (s lateLock) Put(ctx context.Context, name string, body io.Reader) error {
+	dir, _, _ := strings.Cut(name, "/")
+	if err := s.Store.Put(ctx, dir+"/"+LockName(s.other), strings.NewReader("lock")); err != nil {
+		return err
+	}
+	return s.Store.Put(ctx, name, body)
+}
+
+// TestLockRace: the other job may have looked around before this one's lock was
+// there, and hold the place; who can go elsewhere does.
+func TestLockRace(t *testing.T) {
+	s, _ := oneStore(t)
+	if err := Lock(t.Context(), lateLock{s, 8}, "d", 7, true); pgerr.GetCode(err) != pgerr.DuplicateFile {
+		t.Errorf("a job that can move: got %v", err)
+	}
+	if err := Lock(t.Context(), lateLock{s, 8}, "e", 7, false); err != nil {
+		t.Errorf("the older of two that cannot: got %v", err)
+	}
+	if err := Lock(t.Context(), lateLock{s, 6}, "f", 7, false); pgerr.GetCode(err) != pgerr.DuplicateFile {
+		t.Errorf("the younger of two that cannot: got %v", err)
 	}
 }
 

@@ -225,7 +225,11 @@ func checkManifest(m *backuppb.Manifest) error {
 
 // Lock claims dir for a job. The claim is advisory: it keeps honest jobs from
 // doing work that the put of the manifest would throw away.
-func Lock(ctx context.Context, store extstore.Store, dir string, jobID int64) error {
+//
+// Two jobs that both found the place free both write a lock. One of them may
+// have looked for others before the other's lock was there, so a job that can go
+// elsewhere gives way to every other one. Of two that cannot, the younger does.
+func Lock(ctx context.Context, store extstore.Store, dir string, jobID int64, canMove bool) error {
 	root := at(store, dir)
 	for _, check := range []func() error{
 		func() error { return CheckFree(ctx, store, dir, jobID) },
@@ -241,8 +245,7 @@ func Lock(ctx context.Context, store extstore.Store, dir string, jobID int64) er
 			return err
 		}
 	}
-	// Two jobs may both have found the place free; the older one stays.
-	return checkLock(ctx, root, dir, jobID, true)
+	return checkLock(ctx, root, dir, jobID, !canMove)
 }
 
 // CheckFree says whether dir can take a layer of this job.
