@@ -366,6 +366,34 @@ func TestShutdownHandsJobsOver(t *testing.T) {
 	}
 }
 
+// An error may quote anything, bytes of a damaged file for one.
+func TestErrorsNeedNotBeText(t *testing.T) {
+	e := newEnv(t)
+	p := e.process(1, &funcResumer{
+		resume: func(_ context.Context, j *Job) error {
+			return pgerr.New(pgerr.UndefinedFile, "no \xa5 file").WithHint("Look at \xff.")
+		},
+		revert: func() func(context.Context, *Job) error {
+			var runs atomic.Int32
+			return func(context.Context, *Job) error {
+				if runs.Add(1) == 1 {
+					return errors.New("\xfe") // Retried.
+				}
+				return nil
+			}
+		}(),
+	})
+	id := e.create(p.Registry, New{Description: "from \xa5"})
+	var pe *pgerr.Error
+	if err := p.Wait(context.Background(), id); !errors.As(err, &pe) || pe.Message != "no \uFFFD file" || pe.Hint != "Look at \uFFFD." {
+		t.Errorf("waiting client got %#v", err)
+	}
+	rec := e.get(id)
+	if rec.State != Failed || len(rec.ExecutionErrors()) != 1 || rec.Payload.Description != "from \uFFFD" {
+		t.Errorf("state %s, errors %q, description %q", rec.State, rec.ExecutionErrors(), rec.Payload.Description)
+	}
+}
+
 func TestPanicIsTheJobsError(t *testing.T) {
 	e := newEnv(t)
 	p := e.process(1, &funcResumer{resume: func(context.Context, *Job) error { panic("oops") }})

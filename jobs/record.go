@@ -107,11 +107,11 @@ const (
 )
 
 func (r *Record) row() (systables.Row, error) {
-	payload, err := proto.Marshal(r.Payload)
+	payload, err := encode(r.Payload)
 	if err != nil {
 		return nil, fmt.Errorf("job %d: encoding payload: %w", r.ID, err)
 	}
-	progress, err := proto.Marshal(r.Progress)
+	progress, err := encode(r.Progress)
 	if err != nil {
 		return nil, fmt.Errorf("job %d: encoding progress: %w", r.ID, err)
 	}

@@ -454,6 +454,11 @@ func (r *Registry) runJob(ctx context.Context, rec *Record) {
 		if settleErr != nil {
 			j.Log.WarnContext(ctx, "recording the outcome of a run; the job will be adopted again",
 				"outcome", err, "err", settleErr)
+			// If it cannot be recorded now, it hardly can in a moment.
+			select {
+			case <-time.After(settlePause):
+			case <-ctx.Done():
+			}
 			return
 		}
 		j.Log.InfoContext(ctx, "job run ended", "from", state, "state", next, "duration", r.now().Sub(began), "err", err)
@@ -489,6 +494,10 @@ func (r *Registry) call(ctx context.Context, resumer Resumer, j *Job, state Stat
 	}
 	return resumer.Resume(ctx, j)
 }
+
+// settlePause is how long a job whose outcome could not be recorded waits before it
+// is adopted again.
+const settlePause = time.Second
 
 // settle writes what a run's end means for the job's row. goOn says that this
 // process continues with the new state.

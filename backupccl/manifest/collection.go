@@ -7,6 +7,7 @@ import (
 	"path"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/holdfastdb/holdfast/backupccl/extstore"
 	"github.com/holdfastdb/holdfast/internal/pgerr"
@@ -51,7 +52,7 @@ func ReadLatest(ctx context.Context, store extstore.Store) (string, error) {
 		return "", fmt.Errorf("read LATEST path: %w", err)
 	}
 	s := strings.TrimRight(string(b), "\n")
-	if s == "" || strings.ContainsAny(s, "\x00\n") || !strings.HasPrefix(CleanSubdir(s), "/") || strings.Contains(s, "..") {
+	if s == "" || !utf8.ValidString(s) || strings.ContainsAny(s, "\x00\n") || !strings.HasPrefix(CleanSubdir(s), "/") || strings.Contains(s, "..") {
 		return "", pgerr.New(pgerr.DataCorrupted, "malformed LATEST file")
 	}
 	return CleanSubdir(s), nil
