@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfastdb/holdfast/internal/malloc"
 	"github.com/holdfastdb/holdfast/kv/storage"
 )
 
@@ -38,6 +39,7 @@ type silentError struct{ code int }
 func (e silentError) Error() string { return fmt.Sprintf("exit %d", e.code) }
 
 func main() {
+	malloc.Tune()
 	os.Exit(run(os.Args[1:]))
 }
 

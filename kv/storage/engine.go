@@ -20,7 +20,8 @@ type Config struct {
 	Dir string
 	// FS is where Dir is; nil: the operating system's.
 	FS vfs.FS
-	// CacheBytes bounds the block cache, which grows only with use.
+	// CacheBytes bounds the memory that the block cache takes, what the allocator
+	// loses included. It grows only with use.
 	CacheBytes int64
 	// MemTableBytes is the size of one memtable; the first ones are smaller.
 	MemTableBytes int64
