@@ -288,8 +288,12 @@ func at(ts hlc.Timestamp) func(*parser.Restore) {
 func (n *testNode) txn(fn func(ctx context.Context, txn *kv.Txn, cat *catalog.Collection) error) {
 	n.t.Helper()
 	ctx := context.Background()
+	release := func() {}
+	defer func() { release() }()
 	err := n.db.Txn(ctx, func(ctx context.Context, txn *kv.Txn) error {
+		release()
 		cat := n.cache.NewCollection(txn)
+		release = cat.Release
 		return fn(ctx, txn, cat)
 	})
 	if err != nil {

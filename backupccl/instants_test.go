@@ -230,3 +230,29 @@ func TestLongHistoryOfARow(t *testing.T) {
 		})
 	}
 }
+
+// TestFailedRestoreLetsGo checks that a restore that fails among descriptors does
+// not keep them in use: they could not be changed until the node restarts.
+func TestFailedRestoreLetsGo(t *testing.T) {
+	n, _ := sampleNode(t, nodeOptions{})
+	n.mustRun(backupInto(databases("d")))
+	if _, err := n.run(restoreFrom(tables("d.t"))); err == nil || !strings.Contains(err.Error(), "already exists") {
+		t.Fatalf("restore of a table that is there: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	ids := []uint32{n.database("d").ID(), n.table("d", "t").ID()}
+	err := n.db.Txn(ctx, func(ctx context.Context, txn *kv.Txn) error {
+		cat := n.cache.NewCollection(txn)
+		defer cat.Release()
+		for _, id := range ids {
+			if err := cat.LockExclusive(ctx, id, time.Second); err != nil {
+				return fmt.Errorf("descriptor %d: %w", id, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}

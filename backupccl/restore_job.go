@@ -193,11 +193,9 @@ func (r *restoreResumer) createOffline(
 	if err := proto.Unmarshal(job.Progress().Details, progress); err != nil {
 		return pgerr.Newf(pgerr.DataCorrupted, "decoding progress of restore job: %w", err)
 	}
-	err := job.Update(ctx, func(ctx context.Context, txn *kv.Txn, rec *jobs.Record) error {
+	err := r.changeCatalog(ctx, job, func(ctx context.Context, txn *kv.Txn, rec *jobs.Record, cat *catalog.Collection) error {
 		proto.Reset(d)
 		proto.Merge(d, base)
-		cat := r.s.cfg.Catalog.NewCollection(txn)
-		defer func() { txn.OnCommit(cat.Release) }()
 		p := &restorePlacer{d: d, src: src, sel: sel, cat: cat, txn: txn, ids: &ids}
 		if err := p.place(ctx); err != nil {
 			return err
@@ -241,6 +239,22 @@ func (r *restoreResumer) createOffline(
 	}
 	r.log.InfoContext(ctx, "descriptors created offline", "count", len(d.RestoredIds))
 	return nil
+}
+
+// changeCatalog is an update of the job with a collection of descriptors. What the
+// collection uses is given up after each attempt, whatever became of it: kept, it
+// would be in the way of every later change to these objects.
+func (r *restoreResumer) changeCatalog(
+	ctx context.Context, job *jobs.Job, fn func(context.Context, *kv.Txn, *jobs.Record, *catalog.Collection) error,
+) error {
+	release := func() {}
+	defer func() { release() }()
+	return job.Update(ctx, func(ctx context.Context, txn *kv.Txn, rec *jobs.Record) error {
+		release()
+		cat := r.s.cfg.Catalog.NewCollection(txn)
+		release = cat.Release
+		return fn(ctx, txn, rec, cat)
+	})
 }
 
 // newIDs hands out descriptor ids and keeps them over retries of a transaction.
@@ -296,13 +310,11 @@ func (r *restoreResumer) publish(ctx context.Context, job *jobs.Job, src *restor
 	if err != nil {
 		return err
 	}
-	err = job.Update(ctx, func(ctx context.Context, txn *kv.Txn, rec *jobs.Record) error {
+	err = r.changeCatalog(ctx, job, func(ctx context.Context, txn *kv.Txn, rec *jobs.Record, cat *catalog.Collection) error {
 		if rec.State != jobs.Running {
 			// Somebody asked for a pause or a cancel just now; it comes first.
 			return jobs.MarkRetryable(fmt.Errorf("the job is %s", rec.State))
 		}
-		cat := r.s.cfg.Catalog.NewCollection(txn)
-		defer func() { txn.OnCommit(cat.Release) }()
 		if !d.Published {
 			if err := r.putOnline(ctx, cat, txn, d); err != nil {
 				return err
@@ -429,9 +441,7 @@ func (r *restoreResumer) OnFailOrCancel(ctx context.Context, job *jobs.Job, _ er
 	if err := r.s.hook(ctx, "restore.undo.after.data"); err != nil {
 		return err
 	}
-	err := job.Update(ctx, func(ctx context.Context, txn *kv.Txn, rec *jobs.Record) error {
-		cat := r.s.cfg.Catalog.NewCollection(txn)
-		defer func() { txn.OnCommit(cat.Release) }()
+	err := r.changeCatalog(ctx, job, func(ctx context.Context, txn *kv.Txn, rec *jobs.Record, cat *catalog.Collection) error {
 		for _, id := range d.RestoredIds {
 			desc, err := cat.ByID(ctx, id)
 			if err != nil {

@@ -36,7 +36,7 @@ func crashAt(t *testing.T, place string) {
 	n := node.Start(t)
 	fill(n, 3000)
 	want := n.Content("shop")
-	n.Exec("shop", "SET CLUSTER SETTING bulkio.backup.checkpoint_interval = '1ms'", "BACKUP DATABASE shop INTO 'nodelocal://1/c'",
+	n.Exec("shop", "SET CLUSTER SETTING bulkio.backup.checkpoint_interval = '1ms'", "SET CLUSTER SETTING bulkio.backup.file_size = '4KiB'", "BACKUP DATABASE shop INTO 'nodelocal://1/c'",
 		"DELETE FROM purchase WHERE id BETWEEN 100 AND 900", "CREATE INDEX more ON purchase (total)")
 	wantInc := n.Content("shop")
 
