@@ -144,7 +144,8 @@ func (n *Node) TryStart() error {
 	go func(cmd *exec.Cmd, done chan error) { done <- cmd.Wait() }(n.cmd, n.done)
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		conn, err := pgx.Connect(ctx, n.URL("defaultdb"))
+		// The other databases are offline while a whole cluster is restored.
+		conn, err := pgx.Connect(ctx, n.URL("system"))
 		if err == nil {
 			conn.Close(ctx)
 			cancel()
