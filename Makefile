@@ -47,7 +47,7 @@ generate: ## regenerate protobuf code
 fmt: ## format the code
 	gofmt -w $$(git ls-files '*.go' | grep -v '\.pb\.go$$')
 
-ci: build check test race oracle fuzz demo ## what CI runs
+ci: build check test oracle fuzz demo ## what CI runs
 
 clean: ## remove what was built
 	rm -rf bin
