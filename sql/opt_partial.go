@@ -139,8 +139,10 @@ func impliedBy(f, c tree.TypedExpr) bool {
 		if r, ok := n.Left.(*colRef); ok && rejectsNulls(f, makeColSet(r.id)) {
 			return true
 		}
-		// Also of an expression: (e op …) implies e IS NOT NULL.
-		if fc, ok := f.(*tree.ComparisonExpr); ok && strictComparison(fc.Operator) && tree.AsString(fc.Left) == tree.AsString(n.Left) {
+		// Also of an expression: (e op …) implies e IS NOT NULL. Not of a row, which
+		// may differ from another by one value and have NULLs beside it.
+		if fc, ok := f.(*tree.ComparisonExpr); ok && strictComparison(fc.Operator) && tree.AsString(fc.Left) == tree.AsString(n.Left) &&
+			fc.TypedLeft().ResolvedType().Family() != types.TupleFamily {
 			return true
 		}
 	}

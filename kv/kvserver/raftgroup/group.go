@@ -227,8 +227,8 @@ func (g *Group) tick() {
 	g.s.enqueue(g)
 }
 
-// end refuses everything from now on and waits for the run under way.
-func (g *Group) end(err error) {
+// refuse takes nothing in any more and drops what waits.
+func (g *Group) refuse(err error) {
 	g.in.Lock()
 	g.in.ended = true
 	dropped := g.in.proposals
@@ -237,6 +237,11 @@ func (g *Group) end(err error) {
 	for _, p := range dropped {
 		p.Dropped(err)
 	}
+}
+
+// end refuses everything from now on and waits for the run under way.
+func (g *Group) end(err error) {
+	g.refuse(err)
 	g.running.Lock()
 	defer g.running.Unlock()
 	if g.err == nil {
@@ -254,14 +259,7 @@ func (g *Group) run() {
 	if err := g.runLocked(); err != nil {
 		g.err = err
 		g.log.Error("the replica stops", "err", err)
-		g.in.Lock()
-		g.in.ended = true
-		dropped := g.in.proposals
-		g.in.messages, g.in.proposals, g.in.calls = nil, nil, nil
-		g.in.Unlock()
-		for _, p := range dropped {
-			p.Dropped(err)
-		}
+		g.refuse(err)
 	}
 }
 
