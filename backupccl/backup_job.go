@@ -269,14 +269,14 @@ func protectTarget(d *backuppb.BackupDetails, t *backupTargets) protectedts.Targ
 	return target
 }
 
-// revisionStart returns from when on all revisions of spans and of descriptors
-// are still there.
+// revisionStart returns from when on all revisions of spans, of descriptors and of
+// comments are still there.
 func (s *Service) revisionStart(ctx context.Context, spans []keys.Span) (hlc.Timestamp, error) {
 	from, err := s.cfg.DB.GCThreshold(ctx, systables.Descriptor.Span())
 	if err != nil {
 		return hlc.Timestamp{}, err
 	}
-	for _, sp := range spans {
+	for _, sp := range append([]keys.Span{systables.Comments.Span()}, spans...) {
 		t, err := s.cfg.DB.GCThreshold(ctx, sp)
 		if err != nil {
 			return hlc.Timestamp{}, err
@@ -476,11 +476,17 @@ func (b *backupRun) writeManifest(ctx context.Context, col *collection) error {
 		return err
 	}
 	entries := b.s.descriptorEntries(b.targets, d, revs, data, views)
+	if !d.Targets.Cluster {
+		if entries, err = b.s.withComments(ctx, entries, d, revs); err != nil {
+			return errProtection(err)
+		}
+	}
 	h := &backuppb.Manifest{
 		StartTime: d.StartTime, EndTime: d.EndTime, Spans: d.Spans, IntroducedSpans: d.IntroducedSpans,
 		ClusterId: d.ClusterId, NodeId: b.s.cfg.NodeID, BuildInfo: &backuppb.BuildInfo{Tag: b.s.cfg.Version},
 		CompleteDbs: d.CompleteDbs, RevisionStartTime: d.RevisionStartTime, Id: d.BackupId, PreviousId: d.PreviousId,
 		JobId: int64(b.job.ID()), Targets: d.TargetsSql,
+		HasComments: !d.Targets.Cluster,
 	}
 	if d.RevisionHistory {
 		h.MvccFilter = backuppb.Manifest_ALL

@@ -82,6 +82,9 @@ func TestOldBackups(t *testing.T) {
 	}
 	n.mustRun(restoreFrom(databases("d")))
 	n.expect("d", "t", later)
+	if len(n.notices) != 1 || !strings.HasPrefix(n.notices[0].Message, "not restored: comments, ") {
+		t.Errorf("a backup from before there were comments in it: %v", n.notices)
+	}
 	out := n.mustRun(&parser.ShowBackup{Latest: true, In: uris(place)})
 	if len(out) != 6 {
 		t.Errorf("SHOW BACKUP: %d rows", len(out))

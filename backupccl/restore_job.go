@@ -213,6 +213,9 @@ func (r *restoreResumer) createOffline(
 			d.RestoredIds = append(d.RestoredIds, desc.ID())
 		}
 		dropped = append(append([]string(nil), sel.skipped...), rw.dropped...)
+		if !src.last.IsCluster() && !src.last.Manifest.HasComments {
+			dropped = append(dropped, "comments, which this backup was made without by an earlier version")
+		}
 		progress.Notices = nil
 		for _, what := range dropped {
 			progress.Notices = append(progress.Notices, "not restored: "+what)
@@ -288,14 +291,18 @@ func (n *newIDs) take(ctx context.Context, olds []uint32) error {
 	return nil
 }
 
-// publish makes everything visible in one transaction: descriptors, statistics and,
-// of a cluster, its system tables.
+// publish makes everything visible in one transaction: descriptors with their
+// comments, statistics and, of a cluster, its system tables.
 func (r *restoreResumer) publish(ctx context.Context, job *jobs.Job, src *restoreSource, d *backuppb.RestoreDetails) error {
 	var system []systemRows
-	var stats []systables.Row
+	var stats, comments []systables.Row
 	var err error
 	if d.Targets.Cluster {
 		if system, err = r.readSystemTables(ctx, src, d); err != nil {
+			return err
+		}
+	} else if !d.Published {
+		if comments, err = restoredComments(ctx, src, d); err != nil {
 			return err
 		}
 	}
@@ -322,6 +329,9 @@ func (r *restoreResumer) publish(ctx context.Context, job *jobs.Job, src *restor
 		}
 		if err := insertRows(ctx, txn, systables.TableStatistics, stats); err != nil {
 			return fmt.Errorf("restoring statistics: %w", err)
+		}
+		if err := insertRows(ctx, txn, systables.Comments, comments); err != nil {
+			return fmt.Errorf("restoring comments: %w", err)
 		}
 		if err := r.writeSystemTables(ctx, txn, system); err != nil {
 			return err

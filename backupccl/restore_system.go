@@ -3,6 +3,7 @@ package backupccl
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -154,21 +155,26 @@ func replaceSystemRows(ctx context.Context, txn *kv.Txn, t *systables.Table, row
 	return insertRows(ctx, txn, t, rows)
 }
 
+// insertRowsBatch is how many rows insertRows writes with one request.
+const insertRowsBatch = 1000
+
 func insertRows(ctx context.Context, txn *kv.Txn, t *systables.Table, rows []systables.Row) error {
-	if len(rows) == 0 {
-		return nil
-	}
-	b := txn.NewBatch()
-	for _, row := range rows {
-		put, _, err := t.Change(nil, row)
-		if err != nil {
+	for chunk := range slices.Chunk(rows, insertRowsBatch) {
+		b := txn.NewBatch()
+		for _, row := range chunk {
+			put, _, err := t.Change(nil, row)
+			if err != nil {
+				return err
+			}
+			for _, pair := range put {
+				b.Put(pair.Key, pair.Value)
+			}
+		}
+		if err := txn.Run(ctx, b); err != nil {
 			return err
 		}
-		for _, pair := range put {
-			b.Put(pair.Key, pair.Value)
-		}
 	}
-	return txn.Run(ctx, b)
+	return nil
 }
 
 func scanSystemTable(ctx context.Context, txn *kv.Txn, t *systables.Table) ([]systables.Row, error) {

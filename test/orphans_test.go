@@ -51,6 +51,7 @@ func leftRecords(n *node.Node) string {
 		{"jobs that do not end", "SELECT job_id, job_type, status FROM [SHOW JOBS] WHERE job_type IN ('BACKUP', 'RESTORE') AND status NOT IN ('succeeded', 'failed', 'canceled')"},
 		{"protected timestamps", "SELECT id, ts FROM system.protected_ts_records"},
 		{"names without descriptors", "SELECT n.name, n.id FROM system.namespace n LEFT JOIN system.descriptor d ON d.id = n.id WHERE d.id IS NULL"},
+		{"comments on objects that are not there", "SELECT c.type, c.object_id FROM system.comments c LEFT JOIN system.descriptor d ON d.id = c.object_id WHERE d.id IS NULL"},
 		{"names in databases that are not there", `SELECT n.name, n."parentID" FROM system.namespace n LEFT JOIN system.descriptor d ON d.id = n."parentID" WHERE n."parentID" <> 0 AND d.id IS NULL`},
 	} {
 		rows, err := n.TryRows("system", check.query)

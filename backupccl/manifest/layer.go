@@ -435,6 +435,54 @@ func (l *Layer) DescriptorsAt(ctx context.Context, t hlc.Timestamp) ([]*backuppb
 	return out, nil
 }
 
+// CommentsAt calls fn with the comments that the objects of want had at t, which
+// lies within the layer. Those of one object come together.
+func (l *Layer) CommentsAt(
+	ctx context.Context, t hlc.Timestamp, want func(id uint32) bool, fn func(id uint32, c *backuppb.Comment),
+) error {
+	if t == l.End() {
+		return l.Descriptors(ctx, func(e *backuppb.DescriptorEntry) error {
+			if want(e.Id) {
+				for _, c := range e.Comments {
+					fn(e.Id, c)
+				}
+			}
+			return nil
+		})
+	}
+	type part struct{ typ, sub int64 }
+	var id uint32
+	state := map[part]*backuppb.Comment{} // of id
+	flush := func() {
+		for _, c := range state {
+			fn(id, c)
+		}
+		clear(state)
+	}
+	err := l.readDescriptors(ctx, keys.Prefix(commentKeyPrefix), func(e *backuppb.DescriptorEntry) error {
+		if e.Id != id {
+			flush()
+			id = e.Id
+		}
+		if !want(id) || t.Less(Time(e.Time)) {
+			return nil
+		}
+		for _, c := range e.Comments { // Changes come by time: the last one stays.
+			if c.Removed {
+				delete(state, part{c.Type, c.SubId})
+			} else {
+				state[part{c.Type, c.SubId}] = c
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	flush()
+	return nil
+}
+
 // Statistics returns the table statistics of the layer.
 func (l *Layer) Statistics(ctx context.Context) (*backuppb.TableStatistics, error) {
 	st := &backuppb.TableStatistics{}

@@ -27,7 +27,7 @@ type Draft struct {
 	// Files are all data files; LocalityKV says in which location each lies.
 	Files []*backuppb.File
 	// Descriptors are the schema at the layer's end and, with revision history,
-	// its changes within the layer.
+	// its changes within the layer. A change has a descriptor or comments.
 	Descriptors []*backuppb.DescriptorEntry
 	// Covered are the spans that each location is complete for; all together they
 	// are the header's spans exactly.
@@ -150,16 +150,21 @@ func fileKey(f *backuppb.File) keys.Key {
 	return append(k, f.GetPath()...)
 }
 
-// Keys of the descriptor list: the state at the layer's end, then the changes in
-// the order of id and time.
+// Keys of the descriptor list: the state at the layer's end, the changes in the
+// order of id and time, and in the same order the changes of comments.
 var (
 	descriptorKeyPrefix = keys.Key("desc/")
 	changeKeyPrefix     = keys.Key("rev/")
+	commentKeyPrefix    = keys.Key("comment/")
 )
 
 func descriptorKey(e *backuppb.DescriptorEntry) keys.Key {
 	if t := Time(e.Time); !t.IsEmpty() {
-		k := encoding.EncodeUvarintAscending(changeKeyPrefix.Clone(), uint64(e.Id))
+		prefix := changeKeyPrefix
+		if len(e.Comments) > 0 {
+			prefix = commentKeyPrefix
+		}
+		k := encoding.EncodeUvarintAscending(prefix.Clone(), uint64(e.Id))
 		k = encoding.EncodeUint64Ascending(k, uint64(t.WallTime))
 		return encoding.EncodeUint32Ascending(k, uint32(t.Logical))
 	}
