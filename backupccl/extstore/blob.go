@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"time"
 
@@ -77,6 +78,8 @@ func (e conciseError) Unwrap() error { return e.error }
 
 const (
 	hintRefused     = "The service refused the request: check the credentials and the permissions that they give on the bucket."
+	hintElsewhere   = "The bucket lies elsewhere: give its region as AWS_REGION, and its endpoint, unless it is the region's usual one, as AWS_ENDPOINT."
+	hintUnable      = "The service cannot do what was asked of it: see which parts of the S3 protocol it has."
 	hintUnreachable = "The service does not answer as it should: check the endpoint, the region and the network between node and service."
 )
 
@@ -108,14 +111,59 @@ func (s *bucketStore) wrap(op, name string, writing bool, err error) error {
 	case gcerrors.PermissionDenied, gcerrors.InvalidArgument, gcerrors.Unimplemented:
 		return Permanent(pgerr.Newf(pgerr.IOError, "%w", msg).WithHint(hintRefused))
 	case gcerrors.Unknown:
-		// A wrong credential arrives as "unknown" with the status in the text.
-		for _, s := range []string{"StatusCode: 403", "StatusCode: 401", "StatusCode: 400"} {
-			if strings.Contains(err.Error(), s) && !strings.Contains(err.Error(), "RequestTimeout") {
-				return Permanent(pgerr.Newf(pgerr.IOError, "%w", msg).WithHint(hintRefused))
-			}
+		// Most refusals arrive as "unknown".
+		if hint := refusal(err); hint != "" {
+			return Permanent(pgerr.Newf(pgerr.IOError, "%w", msg).WithHint("%s", hint))
 		}
 	}
 	return pgerr.Newf(pgerr.IOError, "%w", msg).WithHint(hintUnreachable)
+}
+
+// refusal returns what to do about an answer that will be the same next time, ""
+// about all others.
+func refusal(err error) string {
+	var resp interface {
+		error
+		HTTPStatusCode() int
+	}
+	if !errors.As(err, &resp) {
+		return ""
+	}
+	var api interface{ ErrorCode() string }
+	code := ""
+	if errors.As(err, &api) {
+		code = api.ErrorCode()
+	}
+	switch status := resp.HTTPStatusCode(); {
+	case code == "RequestTimeout", // A 400 that means the network.
+		status == http.StatusRequestTimeout, status == http.StatusConflict, status == http.StatusTooManyRequests:
+		return ""
+	case status == http.StatusMovedPermanently, status == http.StatusPermanentRedirect,
+		code == "AuthorizationHeaderMalformed", code == "IllegalLocationConstraintException":
+		return hintElsewhere
+	case status == http.StatusNotImplemented:
+		return hintUnable
+	case status >= 400 && status < 500:
+		return hintRefused
+	}
+	return ""
+}
+
+// explain returns what the service says about a refused look at name. Such looks
+// are answered without a body, so without a reason; a read of one byte is not.
+func (s *bucketStore) explain(ctx context.Context, name string, err error) error {
+	if gcerrors.Code(err) == gcerrors.NotFound || refusal(err) == "" {
+		return err
+	}
+	r, readErr := s.bucket.NewRangeReader(ctx, s.base+name, 0, 1, nil)
+	if readErr == nil {
+		_ = r.Close() // Only looks are refused, then.
+		return err
+	}
+	if refusal(readErr) == "" {
+		return err
+	}
+	return readErr
 }
 
 func (s *bucketStore) Put(ctx context.Context, name string, body io.Reader) (err error) {
@@ -185,7 +233,10 @@ func (s *bucketStore) exists(ctx context.Context, name string) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.opTimeout)
 	defer cancel()
 	ok, err := s.bucket.Exists(ctx, s.base+name)
-	return ok, s.wrap("looking for", name, false, err)
+	if err != nil {
+		err = s.wrap("looking for", name, false, s.explain(ctx, name, err))
+	}
+	return ok, err
 }
 
 func (s *bucketStore) Open(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
@@ -250,7 +301,7 @@ func (s *bucketStore) Size(ctx context.Context, name string) (int64, error) {
 	defer cancel()
 	a, err := s.bucket.Attributes(ctx, s.base+name)
 	if err != nil {
-		return 0, s.wrap("looking at", name, false, err)
+		return 0, s.wrap("looking at", name, false, s.explain(ctx, name, err))
 	}
 	return a.Size, nil
 }
@@ -262,7 +313,10 @@ func (s *bucketStore) Delete(ctx context.Context, name string) error {
 	if gcerrors.Code(err) == gcerrors.NotFound {
 		return nil
 	}
-	return s.wrap("deleting", name, false, err)
+	if err != nil {
+		err = s.wrap("deleting", name, false, s.explain(ctx, name, err)) // The driver looks first.
+	}
+	return err
 }
 
 func (s *bucketStore) List(ctx context.Context, prefix, delimiter string, fn func(string) error) error {

@@ -3,11 +3,13 @@ package extstore
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net/http"
 	"strconv"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/feature/s3/transfermanager"
@@ -15,6 +17,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"gocloud.dev/blob/s3blob"
+
+	"github.com/holdfastdb/holdfast/internal/pgerr"
 )
 
 // defaultS3Region is where a bucket is looked for when the URI names no region;
@@ -35,11 +39,20 @@ func openS3(ctx context.Context, u *URI, opTimeout time.Duration) (*bucketStore,
 		transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} // The user's explicit wish.
 	}
 	opts := s3.Options{
-		Region:     u.Params.Get(s3Region),
-		HTTPClient: &http.Client{Transport: transport},
+		Region: u.Params.Get(s3Region),
+		// A redirect is an answer, not an order: a signature holds for one host, and
+		// data goes only where the URI says.
+		HTTPClient: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		}},
 		// A multipart object has no checksum of the whole; ours live in the
 		// manifest. The SDK would log a warning for each.
 		ResponseChecksumValidation: aws.ResponseChecksumValidationWhenRequired,
+		// It bridges the loss of one connection; patience is RetryPolicy's, and the
+		// two multiply.
+		Retryer: retry.NewStandard(func(o *retry.StandardOptions) {
+			o.MaxAttempts, o.MaxBackoff = 3, 500*time.Millisecond
+		}),
 	}
 	if flag(s3SkipChecksum) {
 		opts.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
@@ -53,8 +66,12 @@ func openS3(ctx context.Context, u *URI, opTimeout time.Duration) (*bucketStore,
 	}
 	if u.Params.Get(paramAuth) == authImplicit {
 		cfg, err := config.LoadDefaultConfig(ctx)
+		if err == nil {
+			err = haveCredentials(ctx, cfg.Credentials, opTimeout)
+		}
 		if err != nil {
-			return nil, Permanent(err)
+			return nil, Permanent(pgerr.Newf(pgerr.IOError, "AUTH=implicit gives no credentials for %s: %w", u.Redacted(), err).
+				WithHint("Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment of the node, or give its machine a role."))
 		}
 		opts.Credentials = cfg.Credentials
 		if opts.Region == "" {
@@ -100,6 +117,19 @@ func openS3(ctx context.Context, u *URI, opTimeout time.Duration) (*bucketStore,
 		}
 	}
 	return s, nil
+}
+
+// haveCredentials finds out whether the node's environment has credentials at all.
+// Found out with the first request, their absence would look like a service that
+// does not answer, and would be tried again and again.
+func haveCredentials(ctx context.Context, p aws.CredentialsProvider, timeout time.Duration) error {
+	if p == nil {
+		return errors.New("none are configured")
+	}
+	ctx, cancel := context.WithTimeout(ctx, min(timeout, 10*time.Second))
+	defer cancel()
+	_, err := p.Retrieve(ctx)
+	return err
 }
 
 // bucketRegion asks the service where the bucket lives. When it cannot say, the

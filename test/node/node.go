@@ -306,6 +306,10 @@ var ports struct {
 	given map[int]bool
 }
 
+// FreeAddr returns a loopback address for a server that a test runs beside nodes,
+// and may stop and start again.
+func FreeAddr(t testing.TB) string { return fmt.Sprintf("127.0.0.1:%d", freePort(t)) }
+
 // freePort returns a port that nobody listens on. It lies below those that the
 // system gives to outgoing connections: while a node is down, one of them could
 // take its place.
