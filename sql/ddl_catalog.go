@@ -382,7 +382,7 @@ func (p *planner) enumSet(ctx context.Context, oids []oid.Oid) (catalog.EnumSet,
 			return nil, err
 		}
 		if e != nil {
-			set[o] = e
+			set[o] = e.Visible(p.s.inPath(e.Schema))
 		}
 	}
 	return set, nil

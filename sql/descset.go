@@ -3,6 +3,7 @@ package sql
 import (
 	"context"
 	"sort"
+	"strings"
 
 	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/systables"
@@ -26,6 +27,10 @@ type descSet struct {
 	comments  map[commentKey]string
 	owners    map[string]int64 // OIDs of roles by name
 	dropped   []*catalog.Table
+	// inPath says whether a schema is in the search path for which the set was made:
+	// definitions show its objects unqualified.
+	inPath func(schema string) bool
+	path   string
 	// offline are the objects that a restore is making. They have names and can be
 	// found by id; no listing shows them before they are published.
 	offline []catalog.Descriptor
@@ -50,13 +55,15 @@ const (
 // read several of them, so the planner keeps the result while the transaction
 // writes nothing.
 func (p *planner) allDescs(ctx context.Context) (*descSet, error) {
-	if p.descs != nil && p.descsSeq == p.s.tx.schemaSeq {
+	path := strings.Join(p.s.searchPath(), "\x00")
+	if p.descs != nil && p.descsSeq == p.s.tx.schemaSeq && p.descs.path == path {
 		return p.descs, nil
 	}
 	s := &descSet{
 		dbByName: map[string]*catalog.Database{}, dbByID: map[catalog.ID]*catalog.Database{}, schemas: map[catalog.ID]*catalog.Schema{},
 		tableByID: map[catalog.ID]*catalog.Table{}, typeByID: map[catalog.ID]*catalog.Type{}, enums: catalog.EnumSet{},
 		comments: map[commentKey]string{}, owners: map[string]int64{},
+		inPath: p.s.inPath, path: path,
 	}
 	err := p.scanSystemAt(ctx, systables.Descriptor, func(row systables.Row, ts hlc.Timestamp) error {
 		b, ok := row[1].([]byte)
@@ -116,7 +123,7 @@ func (p *planner) allDescs(ctx context.Context) (*descSet, error) {
 				schema = sc.Name()
 			}
 			e := catalog.NewEnum(t.Proto(), db, schema)
-			s.enums[e.OID] = e
+			s.enums[e.OID] = e.Visible(p.s.inPath(schema))
 		}
 	}
 	if err := p.scanSystem(ctx, systables.Comments, func(row systables.Row) error {
@@ -125,13 +132,20 @@ func (p *planner) allDescs(ctx context.Context) (*descSet, error) {
 	}); err != nil {
 		return nil, err
 	}
+	for _, sc := range s.schemas {
+		k := commentKey{commentSchema, int64(sc.ID()), 0}
+		if _, ok := s.comments[k]; !ok && sc.Name() == catalog.PublicSchemaName {
+			s.comments[k] = "standard public schema" // as in every database of PostgreSQL
+		}
+	}
 	if err := p.scanSystem(ctx, systables.Users, func(row systables.Row) error {
 		s.owners[row[0].(string)], _ = row[3].(int64)
 		return nil
 	}); err != nil {
 		return nil, err
 	}
-	s.owners[catalog.NodeUser] = nodeOID
+	// Roles that clients can look up own what the node made.
+	s.owners[catalog.NodeUser] = rootOID
 	p.descs, p.descsSeq = s, p.s.tx.schemaSeq
 	return s, nil
 }

@@ -33,6 +33,19 @@ func (s *Session) searchPath() []string {
 	return s.vars.searchPath
 }
 
+// inPath says whether names of a schema need no qualification.
+func (s *Session) inPath(schema string) bool {
+	if schema == catalog.PgCatalogName {
+		return true
+	}
+	for _, n := range s.searchPath() {
+		if n == schema || n == "$user" && schema == s.data.User {
+			return true
+		}
+	}
+	return false
+}
+
 // lookupRelation finds a table, view, sequence or virtual table.
 func (p *planner) lookupRelation(ctx context.Context, tn *tree.TableName) (*catalog.TableRef, error) {
 	return p.resolver().Table(ctx, tn, catalog.Flags{})
@@ -43,7 +56,7 @@ func (p *planner) typeText(ctx context.Context, t *types.T) string {
 	set := catalog.EnumSet{}
 	for _, o := range catalog.UserTypeOIDs(t) {
 		if e, err := p.cat.EnumByOID(ctx, o); err == nil && e != nil {
-			set[o] = e
+			set[o] = e.Visible(p.s.inPath(e.Schema))
 		}
 	}
 	if t.Family() == types.UnknownFamily {

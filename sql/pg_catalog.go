@@ -26,6 +26,7 @@ const (
 	classPgNamespace  = 2615
 	classPgAttrdef    = 2604
 	classPgRewrite    = 2618
+	classPgExtension  = 3079
 )
 
 // defaultCollation is the OID of collation "default".
@@ -39,13 +40,13 @@ func pgCatalogTables() map[string]vpopulate {
 		"pg_class": vPgClass, "pg_namespace": vPgNamespace, "pg_attribute": vPgAttribute, "pg_attrdef": vPgAttrdef,
 		"pg_type": vPgType, "pg_enum": vPgEnum, "pg_index": vPgIndex, "pg_constraint": vPgConstraint,
 		"pg_description": vPgDescription, "pg_shdescription": vPgShdescription, "pg_database": vPgDatabase,
-		"pg_roles": vPgRoles, "pg_authid": vPgRoles, "pg_user": vPgUser, "pg_shadow": vPgUser, "pg_auth_members": vPgAuthMembers,
+		"pg_roles": vPgRoles, "pg_authid": vPgAuthid, "pg_user": vPgUser, "pg_shadow": vPgUser, "pg_auth_members": vPgAuthMembers,
 		"pg_group": vPgGroup, "pg_proc": vPgProc, "pg_sequence": vPgSequence, "pg_sequences": vPgSequences, "pg_views": vPgViews,
 		"pg_tables": vPgTables, "pg_indexes": vPgIndexes, "pg_matviews": vPgMatviews, "pg_settings": vPgSettings,
 		"pg_stat_activity": vPgStatActivity, "pg_stat_user_tables": vPgStatTables, "pg_stat_all_tables": vPgStatTables,
 		"pg_statio_user_tables": vPgStatioTables, "pg_tablespace": vPgTablespace, "pg_depend": vPgDepend,
 		"pg_timezone_names": vPgTimezoneNames, "pg_rewrite": vPgRewrite, "pg_stat_database": vPgStatDatabase,
-		"pg_extension": vPgExtension, "pg_prepared_statements": vPgPreparedStatements, "pg_cursors": nil,
+		"pg_extension": vPgExtension, "pg_init_privs": vPgInitPrivs, "pg_prepared_statements": vPgPreparedStatements, "pg_cursors": nil,
 	}
 	for _, t := range []string{"pg_am", "pg_collation", "pg_language", "pg_operator", "pg_cast", "pg_opclass", "pg_opfamily"} {
 		m[t] = vFacts(t)
@@ -65,6 +66,10 @@ func vFacts(table string) vpopulate {
 		for _, r := range rows {
 			row := vrow{}
 			for i, h := range header {
+				if strings.HasSuffix(h, "owner") { // PostgreSQL's bootstrap superuser
+					row[h] = rootOID
+					continue
+				}
 				if r[i] == "" && !strings.HasSuffix(h, "name") {
 					continue
 				}
@@ -78,7 +83,7 @@ func vFacts(table string) vpopulate {
 				case strings.HasSuffix(c, "namespace"):
 					row[c] = oidPgCatalog
 				case strings.HasSuffix(c, "owner"):
-					row[c] = nodeOID
+					row[c] = rootOID
 				}
 			}
 			if err := add(row); err != nil {
@@ -160,6 +165,26 @@ var (
 	databaseACL = map[catalog.Privilege]string{catalog.Create: "C", catalog.Temporary: "T", catalog.Connect: "c"}
 	typeACL     = map[catalog.Privilege]string{catalog.Usage: "U"}
 )
+
+// Privileges on what is the same in every database. They are no grants of a user's.
+var (
+	virtualTableACL  = []string{"root=r/root", "=r/root"}
+	virtualSchemaACL = []string{"root=UC/root", "=U/root"}
+)
+
+func vPgInitPrivs(_ context.Context, _ *vctx, add func(vrow) error) error {
+	for _, vs := range virtualSchemas() {
+		if err := add(vrow{"objoid": vs.oid, "classoid": classPgNamespace, "objsubid": 0, "privtype": "i", "initprivs": virtualSchemaACL}); err != nil {
+			return err
+		}
+		for _, t := range vs.order {
+			if err := add(vrow{"objoid": t.id, "classoid": classPgClass, "objsubid": 0, "privtype": "i", "initprivs": virtualTableACL}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
 
 // Access methods.
 const (
@@ -250,9 +275,9 @@ func vPgClass(ctx context.Context, v *vctx, add func(vrow) error) error {
 	for _, vs := range virtualSchemas() {
 		for _, t := range vs.order {
 			if err := add(vrow{
-				"oid": t.id, "relname": t.name, "relnamespace": vs.oid, "relowner": nodeOID, "reltuples": -1.0, "relpersistence": "p",
+				"oid": t.id, "relname": t.name, "relnamespace": vs.oid, "relowner": rootOID, "reltuples": -1.0, "relpersistence": "p",
 				"relkind": vkind(vs, t), "relnatts": len(t.visible()), "relispopulated": true, "relreplident": "n",
-				"relacl": []string{"node=r/node", "=r/node"},
+				"relacl": virtualTableACL,
 			}); err != nil {
 				return err
 			}
@@ -321,7 +346,7 @@ func vPgNamespace(_ context.Context, v *vctx, add func(vrow) error) error {
 		}
 	}
 	for _, name := range catalog.VirtualSchemas {
-		if err := add(vrow{"oid": virtualSchemas()[name].oid, "nspname": name, "nspowner": nodeOID, "nspacl": []string{"node=UC/node", "=U/node"}}); err != nil {
+		if err := add(vrow{"oid": virtualSchemas()[name].oid, "nspname": name, "nspowner": rootOID, "nspacl": virtualSchemaACL}); err != nil {
 			return err
 		}
 	}
@@ -336,6 +361,9 @@ var sequenceColumns = []virtualColumn{{name: "last_value", typ: types.Int}, {nam
 func vPgAttribute(_ context.Context, v *vctx, add func(vrow) error) error {
 	row := func(rel any, name string, typ *types.T, num int, notNull bool) vrow {
 		f := typeFacts(v.pgTypeOID(typ))
+		if typ.Family() == types.ArrayFamily && v.pgTypeOID(typ) > catalog.UserTypeOIDBase {
+			f = typeFact{len: -1, align: "i", storage: "x"}
+		}
 		coll := 0
 		if c := typ.Family(); c == types.StringFamily || c == types.CollatedStringFamily {
 			if _, enum := catalog.EnumOID(typ); !enum {
@@ -423,7 +451,14 @@ func (s *descSet) columnDefaultText(c *catalog.Column) string {
 	case c.IsComputed():
 		return pgExpr(c.ComputeExpr, nil, s.enums)
 	case c.HasDefault() && c.Identity == catalogpb.IdentityType_NOT_IDENTITY:
-		return pgExpr(c.DefaultExpr, c.Type, s.enums)
+		text := pgExpr(c.DefaultExpr, c.Type, s.enums)
+		if name, ok := strings.CutPrefix(text, "nextval('"); ok {
+			// Sequences in the search path show without their schema.
+			if schema, rest, ok := strings.Cut(name, "."); ok && s.inPath(schema) {
+				return "nextval('" + rest
+			}
+		}
+		return text
 	}
 	return ""
 }
@@ -465,7 +500,7 @@ func typeFacts(o oid.Oid) typeFact {
 func vPgType(ctx context.Context, v *vctx, add func(vrow) error) error {
 	header, rows := pgfacts.Rows("pg_type")
 	for _, r := range rows {
-		row := vrow{"typnamespace": oidPgCatalog, "typowner": nodeOID, "typisdefined": true}
+		row := vrow{"typnamespace": oidPgCatalog, "typowner": rootOID, "typisdefined": true}
 		for i, h := range header {
 			row[h] = r[i]
 		}
@@ -698,8 +733,15 @@ func vPgTablespace(_ context.Context, _ *vctx, add func(vrow) error) error {
 	return add(vrow{"oid": 1664, "spcname": "pg_global", "spcowner": rootOID})
 }
 
+// extensionOID is the OID of extension holdfast, which stands for what Holdfast
+// adds to PostgreSQL's catalogs: pg_dump leaves out what belongs to it.
+const extensionOID = 13001
+
 func vPgExtension(_ context.Context, _ *vctx, add func(vrow) error) error {
-	return add(vrow{"oid": 13000, "extname": "plpgsql", "extowner": nodeOID, "extnamespace": oidPgCatalog, "extversion": "1.0"})
+	if err := add(vrow{"oid": extensionOID, "extname": "holdfast", "extowner": rootOID, "extnamespace": oidPgCatalog, "extversion": "1.0"}); err != nil {
+		return err
+	}
+	return add(vrow{"oid": 13000, "extname": "plpgsql", "extowner": rootOID, "extnamespace": oidPgCatalog, "extversion": "1.0"})
 }
 
 func vPgSequence(_ context.Context, v *vctx, add func(vrow) error) error {
@@ -762,11 +804,6 @@ func vPgMatviews(_ context.Context, v *vctx, add func(vrow) error) error {
 		}
 	}
 	return nil
-}
-
-// viewText is a view's query as PostgreSQL shows it.
-func viewText(t *catalog.Table) string {
-	return " " + strings.TrimSuffix(t.Proto().ViewQuery, ";") + ";"
 }
 
 func vPgTables(_ context.Context, v *vctx, add func(vrow) error) error {
@@ -847,6 +884,18 @@ func vPgRewrite(_ context.Context, v *vctx, add func(vrow) error) error {
 
 // vPgDepend lists what tools ask for: sequences of columns, and what views read.
 func vPgDepend(_ context.Context, v *vctx, add func(vrow) error) error {
+	extension := virtualSchemas()[catalog.CrdbInternalName]
+	member := func(class, object any) error {
+		return add(vrow{"classid": class, "objid": object, "objsubid": 0, "refclassid": classPgExtension, "refobjid": extensionOID, "refobjsubid": 0, "deptype": "e"})
+	}
+	if err := member(classPgNamespace, extension.oid); err != nil {
+		return err
+	}
+	for _, t := range extension.order {
+		if err := member(classPgClass, t.id); err != nil {
+			return err
+		}
+	}
 	for _, t := range v.inDB(v.db) {
 		if t.IsSequence() {
 			o := t.Proto().SequenceOpts.GetOwner()
@@ -886,6 +935,24 @@ func vPgDepend(_ context.Context, v *vctx, add func(vrow) error) error {
 				}
 				if err := add(vrow{"classid": classPgAttrdef, "objid": defaultOID(t.ID(), c.ID), "objsubid": 0, "refclassid": classPgClass,
 					"refobjid": id, "refobjsubid": 0, "deptype": "n"}); err != nil {
+					return err
+				}
+			}
+		}
+		// A foreign key needs its parent's index, which is there with its constraint:
+		// pg_restore waits for it.
+		for _, x := range visibleIndexes(t) {
+			if !isUniqueConstraint(x.PB) {
+				continue
+			}
+			constraint := constraintOID(t.ID(), x.PB.ConstraintId, x.Name)
+			if err := add(vrow{"classid": classPgClass, "objid": indexOID(t.ID(), x.ID), "objsubid": 0, "refclassid": classPgConstraint,
+				"refobjid": constraint, "refobjsubid": 0, "deptype": "i"}); err != nil {
+				return err
+			}
+			for _, n := range attNums(t, x.PB.KeyColumnIds) {
+				if err := add(vrow{"classid": classPgConstraint, "objid": constraint, "objsubid": 0, "refclassid": classPgClass,
+					"refobjid": t.ID(), "refobjsubid": n, "deptype": "a"}); err != nil {
 					return err
 				}
 			}
@@ -1034,7 +1101,7 @@ var procOIDsByName = sync.OnceValue(func() map[string]oid.Oid {
 
 func vPgProc(_ context.Context, _ *vctx, add func(vrow) error) error {
 	for _, f := range procs().all {
-		if err := add(vrow{"oid": f.oid, "proname": f.name, "pronamespace": oidPgCatalog, "proowner": nodeOID, "prolang": 12, "procost": 1.0,
+		if err := add(vrow{"oid": f.oid, "proname": f.name, "pronamespace": oidPgCatalog, "proowner": rootOID, "prolang": 12, "procost": 1.0,
 			"prokind": f.kind, "proretset": f.set, "provolatile": "s", "proparallel": "s", "pronargs": len(f.args), "prorettype": f.ret,
 			"proargtypes": f.args, "prosrc": f.name, "provariadic": 0}); err != nil {
 			return err

@@ -80,6 +80,16 @@ func vPgRoles(ctx context.Context, v *vctx, add func(vrow) error) error {
 	return nil
 }
 
+// vPgAuthid is vPgRoles without passwords: nothing that pg_dumpall could write down.
+func vPgAuthid(ctx context.Context, v *vctx, add func(vrow) error) error {
+	return vPgRoles(ctx, v, func(r vrow) error {
+		for _, shown := range []string{"rolconfig", "rolpassword"} {
+			delete(r, shown)
+		}
+		return add(r)
+	})
+}
+
 func vPgUser(ctx context.Context, v *vctx, add func(vrow) error) error {
 	roles, err := v.p.allRoles(ctx)
 	if err != nil {

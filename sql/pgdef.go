@@ -20,9 +20,7 @@ import (
 // their column, types by PostgreSQL's names.
 func pgExpr(text string, columnType *types.T, enums catalog.EnumSet) string {
 	if strings.HasPrefix(text, "nextval(") {
-		// Sequences in the search path show without their schema.
-		s := strings.Replace(text, "::REGCLASS", "::regclass", 1)
-		return strings.Replace(s, "'public.", "'", 1)
+		return strings.Replace(text, "::REGCLASS", "::regclass", 1)
 	}
 	e, err := parseExpr(text)
 	if err != nil {
@@ -34,21 +32,14 @@ func pgExpr(text string, columnType *types.T, enums catalog.EnumSet) string {
 			if plain := plainConstant(v.RawString(), columnType); plain != "" {
 				return plain
 			}
-			return text + "::" + strings.TrimSuffix(baseTypeName(columnType, enums), "")
+			return pgTypes(text) + "::" + baseTypeName(columnType, enums)
 		case *tree.DString:
-			return text + "::" + strings.TrimSuffix(baseTypeName(columnType, enums), "")
+			return pgTypes(text) + "::" + baseTypeName(columnType, enums)
 		}
 	}
 	f := tree.NewFmtCtx(tree.FmtSimple)
 	f.FormatNode(e)
-	out := f.CloseAndGetString()
-	for _, r := range [][2]string{{":::STRING", "::text"}, {":::INT8", ""}, {":::", "::"}, {"::STRING", "::text"}, {"::INT8", "::bigint"}, {"::INT4", "::integer"},
-		{"::TIMESTAMPTZ", "::timestamp with time zone"}, {"::TIMESTAMP", "::timestamp without time zone"}, {"::VARCHAR", "::character varying"},
-		{"::DECIMAL", "::numeric"}, {"::FLOAT8", "::double precision"}, {"::BOOL", "::boolean"}, {"::DATE", "::date"}, {"::JSONB", "::jsonb"},
-		{"::UUID", "::uuid"}, {"::BYTES", "::bytea"}, {"::REGCLASS", "::regclass"}, {"::INTERVAL", "::interval"}, {"::TIME", "::time without time zone"}} {
-		out = strings.ReplaceAll(out, r[0], r[1])
-	}
-	return out
+	return pgTypes(f.CloseAndGetString())
 }
 
 var plainNumber = regexp.MustCompile(`^[0-9]+(\.[0-9]*)?$`)
@@ -182,7 +173,7 @@ func (s *descSet) fkDef(t *catalog.Table, fk *catalogpb.ForeignKeyConstraint, qu
 		return ""
 	}
 	name := quoteIdent(parent.Name())
-	if sc := s.schemaOf(parent); qualify || sc != catalog.PublicSchemaName {
+	if sc := s.schemaOf(parent); qualify || !s.inPath(sc) {
 		name = quoteIdent(sc) + "." + name
 	}
 	def := fmt.Sprintf("FOREIGN KEY (%s) REFERENCES %s(%s)", quotedColumns(t, fk.OriginColumnIds), name, quotedColumns(parent, fk.ReferencedColumnIds))

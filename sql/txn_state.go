@@ -423,5 +423,5 @@ type varUndo struct {
 // isRetryable says that running the whole transaction again may help.
 func isRetryable(err error) bool {
 	var pe *pgerr.Error
-	return errors.As(err, &pe) && pe.Code == pgerr.SerializationFailure
+	return errors.As(err, &pe) && (pe.Code == pgerr.SerializationFailure || pe.Code == pgerr.DeadlockDetected)
 }

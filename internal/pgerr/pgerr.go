@@ -41,6 +41,7 @@ const (
 	InvalidCatalogName           Code = "3D000"
 	InvalidSchemaName            Code = "3F000"
 	SerializationFailure         Code = "40001"
+	DeadlockDetected             Code = "40P01"
 	StatementCompletionUnknown   Code = "40003"
 	InsufficientPrivilege        Code = "42501"
 	SyntaxError                  Code = "42601"

@@ -261,7 +261,16 @@ func defineCatalogFuncs(d definitions) {
 	null("pg_get_ruledef", tText, tOid)
 	null("pg_get_ruledef", tText, tOid, tBool)
 	null("pg_get_partkeydef", tText, tOid)
-	null("acldefault", types.StringArray, tText, tOid) // pg_dump compares it with columns that are NULL too
+	env("acldefault", ts(tText, tOid), types.StringArray, func(c context.Context, e Env, a tree.Datums) (tree.Datum, error) {
+		owner, ok, err := e.UserByID(c, oidOf(a[1]))
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			owner = strconv.FormatUint(uint64(oidOf(a[1])), 10)
+		}
+		return aclDefault(str(a[0]), owner)
+	})
 	null("pg_get_statisticsobjdef", tText, tOid)
 	null("pg_get_statisticsobjdef_columns", tText, tOid)
 	null("pg_tablespace_location", tText, tOid)
@@ -460,6 +469,29 @@ func definePrivileges(d definitions) {
 	}
 }
 
+// aclDefault are the privileges on a new object of a kind: those of its owner, and
+// of all roles.
+func aclDefault(kind, owner string) (tree.Datum, error) {
+	letters := map[string][2]string{ // of PUBLIC, of the owner
+		"c": {}, "r": {"", "arwdDxt"}, "s": {"", "rwU"}, "d": {"Tc", "CTc"}, "f": {"X", "X"}, "l": {"U", "U"}, "L": {"", "rw"},
+		"n": {"", "UC"}, "p": {"", "sA"}, "t": {"", "C"}, "F": {"", "U"}, "S": {"", "U"}, "T": {"U", "U"},
+	}
+	l, ok := letters[kind]
+	if !ok {
+		return nil, pgerr.Newf(pgerr.InvalidParameterValue, "unrecognized object type abbreviation: %q", kind)
+	}
+	out := tree.NewDArray(types.String)
+	for i, grantee := range []string{"", owner} {
+		if l[i] == "" {
+			continue
+		}
+		if err := out.Append(tree.NewDString(grantee + "=" + l[i] + "/" + owner)); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
 // formatType is format_type(oid, typmod).
 func formatType(c context.Context, e Env, id oid.Oid, mod int) (tree.Datum, error) {
 	if t, ok := types.OidToType[id]; ok {
@@ -516,6 +548,13 @@ func defineClusterFuncs(d definitions) {
 			return v, nil
 		}, volatile)
 	}
+	env("pg_export_snapshot", nil, tText, func(c context.Context, e Env, _ tree.Datums) (tree.Datum, error) {
+		v, err := e.ClusterLogicalTimestamp(c)
+		if err != nil {
+			return nil, err
+		}
+		return text(v.String())
+	}, volatile)
 	for _, n := range []string{"follower_read_timestamp", "experimental_follower_read_timestamp"} {
 		d.scalar(n, nil, tTSTZ, func(ctx *tree.EvalContext, _ tree.Datums) (tree.Datum, error) {
 			t := ctx.GetStmtTimestamp().Add(-followerReadLag)

@@ -513,7 +513,7 @@ func (c *checker) subscript(e *tree.IndirectionExpr) (tree.TypedExpr, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, sub := range e.Indirection {
+	for i, sub := range e.Indirection {
 		t := x.ResolvedType()
 		if t.Family() == types.JsonFamily && !sub.Slice {
 			idx, err := c.check(sub.Begin, types.String)
@@ -521,6 +521,15 @@ func (c *checker) subscript(e *tree.IndirectionExpr) (tree.TypedExpr, error) {
 				return nil, err
 			}
 			x = tree.NewTypedBinaryExpr(tree.JSONFetchVal, x, idx, types.Jsonb)
+			continue
+		}
+		if t.Oid() == oid.T_name && !sub.Slice && i == 0 {
+			// A name is an array of characters that counts from zero.
+			from := &tree.BinaryExpr{Operator: tree.Plus, Left: &tree.ParenExpr{Expr: sub.Begin}, Right: tree.NewDInt(1)}
+			x, err = c.call(&tree.FuncExpr{Func: tree.WrapFunction("substr"), Exprs: tree.Exprs{e.Expr, from, tree.NewDInt(1)}}, types.Any)
+			if err != nil {
+				return nil, err
+			}
 			continue
 		}
 		if t.Family() != types.ArrayFamily {

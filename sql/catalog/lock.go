@@ -65,7 +65,7 @@ func (c *Cache) wait(ctx context.Context, who *Collection, id ID, exclusive bool
 	for { // The mutex is held here.
 		if c.deadlockLocked(who) {
 			c.mu.Unlock()
-			return pgerr.New("40P01", "deadlock detected").
+			return pgerr.New(pgerr.DeadlockDetected, "deadlock detected").
 				WithDetail("Two transactions wait for each other's use of a relation, and one wants to change its schema.").
 				WithHint("Run the transaction again.")
 		}

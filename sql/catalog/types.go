@@ -105,6 +105,28 @@ type Enum struct {
 	locale  string
 	byLabel map[string]int
 	byPhys  map[string]*tree.DCollatedString
+	visible visibility
+}
+
+// visibility says whether the search path has the schema of a type, where that is
+// known: PGTypeName qualifies the others.
+type visibility uint8
+
+const (
+	byDefault visibility = iota // as with the default search path
+	inPath
+	notInPath
+)
+
+// Visible returns e as it is shown where the search path has its schema, or has it
+// not.
+func (e *Enum) Visible(path bool) *Enum {
+	c := *e
+	c.visible = notInPath
+	if path {
+		c.visible = inPath
+	}
+	return &c
 }
 
 // EnumMember is one label of an enum.
@@ -309,7 +331,7 @@ func (e *Enum) QualifiedName() string {
 func PGTypeName(t *types.T, enums EnumSet) string {
 	if o, ok := EnumOID(t); ok {
 		if e := enums[o]; e != nil {
-			if e.Schema == PublicSchemaName {
+			if e.visible == inPath || e.visible == byDefault && e.Schema == PublicSchemaName {
 				return quoteName(e.Name)
 			}
 			return e.QualifiedName()

@@ -305,7 +305,10 @@ func (f *front) set() tree.Statement {
 	case f.accept("constraints"):
 		return &NoOp{node: f.node(tree.Ack, "SET CONSTRAINTS")}
 	case f.accept("transaction", "snapshot"):
-		f.unsupported(f.toks[0], "SET TRANSACTION SNAPSHOT is not supported")
+		// pg_export_snapshot gives the time of the transaction.
+		id := f.str()
+		f.done()
+		return &tree.SetTransaction{Modes: tree.TransactionModes{AsOf: tree.AsOfClause{Expr: tree.NewStrVal(id)}}}
 	case f.accept("transaction"):
 		modes, ok := f.transactionModes()
 		if !ok {
