@@ -333,9 +333,24 @@ func TestPsql(t *testing.T) {
 		}
 		return string(out)
 	}
-	run("-c", "CREATE TABLE t (a INT PRIMARY KEY, b VARCHAR(10) DEFAULT 'x'); CREATE VIEW v AS SELECT a FROM t; CREATE SEQUENCE s; CREATE INDEX i ON t (b)")
-	for _, meta := range []string{`\l`, `\d`, `\dt`, `\d+ t`, `\di`, `\dn`, `\du`, `\dv`, `\ds`, `\df`, `\dT`, `\conninfo`, `\d v`} {
+	run("-c", "CREATE TABLE t (a BIGINT PRIMARY KEY CHECK (a > 0), b VARCHAR(10) DEFAULT 'x'); CREATE INDEX e ON t ((a + 1)); CREATE VIEW v AS SELECT a FROM t; CREATE SEQUENCE s; CREATE INDEX i ON t (b)")
+	for _, meta := range strings.Fields(`\l \l+ \d \d+ \dS \da \dA \dA+ \dAc \dAf \dAo \dAp \db \db+ \dc \dc+ \dC \dC+ \dd \dD \dD+ \ddp \dE \dE+ \des \det \deu
+		\dew \dconfig \dconfig+ \df \dfa \dfn \dfp \dft \dfw \df+ \dF \dFd \dFp \dFt \dg \dg+ \di \di+ \dl \dL \dL+ \dm \dm+ \dn \dn+ \do \do+ \dO \dO+ \dp \dP \dP+
+		\dPi \drds \dRp \dRs \dRs+ \ds \ds+ \dt \dt+ \dtS \dT \dT+ \dTS+ \du \du+ \dv \dv+ \dx \dx+ \dX \dX+ \dy \dy+ \z \conninfo`) {
 		if out := run("-c", meta); strings.Contains(out, "ERROR") {
+			t.Errorf("%s: %s", meta, out)
+		}
+	}
+	for meta, want := range map[string]string{
+		`\d+ t`: `Check constraints:
+    "t_a_check" CHECK (a > 0)`,
+		`\d v`:         "View \"public.v\"",
+		`\d e`:         "expr   | bigint | yes  | (a + 1)",
+		`\sv v`:        "CREATE OR REPLACE VIEW public.v AS\n SELECT a FROM public.t",
+		`\sf pg_sleep`: "CREATE OR REPLACE FUNCTION pg_catalog.pg_sleep(double precision)",
+		`\df lower`:    "| text             | text                | func",
+	} {
+		if out := run("-c", meta); !strings.Contains(out, want) {
 			t.Errorf("%s: %s", meta, out)
 		}
 	}

@@ -2,6 +2,7 @@ package sql
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -278,10 +279,7 @@ func (e *evalEnv) RegtypeName(ctx context.Context, typ, id oid.Oid) (string, boo
 			}
 			args := make([]string, len(f.args))
 			for j, a := range f.args {
-				args[j] = strconv.Itoa(int(a))
-				if t, ok := types.OidToType[a]; ok {
-					args[j] = catalog.PGTypeName(t, nil)
-				}
+				args[j] = typeNameByOID(a)
 			}
 			return f.name + "(" + strings.Join(args, ",") + ")", true, nil
 		}
@@ -392,6 +390,9 @@ func (e *evalEnv) IndexDef(ctx context.Context, id oid.Oid, column int) (string,
 	if column > len(cols) || column < 0 {
 		return "", true, nil
 	}
+	if c := cols[column-1]; c.Inaccessible {
+		return pgCondition(c.ComputeExpr, d.enums), true, nil
+	}
 	return quoteIdent(cols[column-1].Name), true, nil
 }
 
@@ -404,8 +405,54 @@ func (e *evalEnv) ViewDef(ctx context.Context, id oid.Oid) (string, bool, error)
 	return viewText(t), true, nil
 }
 
-// FunctionDef is pg_get_functiondef: there are no functions of users.
-func (e *evalEnv) FunctionDef(context.Context, oid.Oid) (string, bool, error) { return "", false, nil }
+// FunctionDef is pg_get_functiondef: there are no functions of users, and those
+// there are have no other text than their name.
+func (e *evalEnv) FunctionDef(ctx context.Context, id oid.Oid) (string, bool, error) {
+	args, result, ok, err := e.FunctionSignature(ctx, id)
+	if !ok || err != nil {
+		return "", false, err
+	}
+	name := procs().all[procs().byOID[id]].name
+	return fmt.Sprintf("CREATE OR REPLACE FUNCTION pg_catalog.%[1]s(%[2]s)\n RETURNS %[3]s\n LANGUAGE internal\nAS $function$%[4]s$function$\n",
+		quoteIdent(name), args, result, name), true, nil
+}
+
+// FunctionSignature names the types of a function.
+func (e *evalEnv) FunctionSignature(_ context.Context, id oid.Oid) (args, result string, ok bool, _ error) {
+	i, ok := procs().byOID[id]
+	if !ok {
+		return "", "", false, nil
+	}
+	f := procs().all[i]
+	names := make([]string, len(f.args))
+	for j, a := range f.args {
+		names[j] = typeNameByOID(a)
+	}
+	if result = typeNameByOID(f.ret); f.set {
+		result = "SETOF " + result
+	}
+	return strings.Join(names, ", "), result, true, nil
+}
+
+// typeNameByOID is the name of a built-in type.
+func typeNameByOID(o oid.Oid) string {
+	switch o {
+	case oid.T_anyelement:
+		return "anyelement"
+	case oid.T_bpchar:
+		return "character"
+	}
+	if t, ok := types.OidToType[o]; ok {
+		return catalog.PGTypeName(t, nil)
+	}
+	header, rows := typeFactRows()
+	for _, r := range rows {
+		if vint(r[header["oid"]]) == int64(o) {
+			return r[header["typname"]]
+		}
+	}
+	return strconv.Itoa(int(o))
+}
 
 // UserByID is pg_get_userbyid.
 func (e *evalEnv) UserByID(ctx context.Context, id oid.Oid) (string, bool, error) {

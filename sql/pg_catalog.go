@@ -518,7 +518,7 @@ func vPgType(ctx context.Context, v *vctx, add func(vrow) error) error {
 		o := catalog.OIDFromTypeID(t.ID())
 		row := vrow{"oid": o, "typname": t.Name(), "typnamespace": t.ParentSchemaID(), "typowner": v.ownerOID(t), "typisdefined": true,
 			"typdelim": ",", "typrelid": 0, "typnotnull": false, "typbasetype": 0, "typtypmod": -1, "typndims": 0, "typcollation": 0,
-			"typispreferred": false, "typmodin": "-", "typmodout": "-", "typanalyze": "-", "typacl": acl(t.Privileges(), typeACL)}
+			"typispreferred": false, "typmodin": "-", "typmodout": "-", "typanalyze": "-", "typacl": v.typeACL(t)}
 		if t.IsEnum() {
 			for k, val := range (vrow{"typlen": 4, "typbyval": true, "typtype": "e", "typcategory": "E", "typsubscript": "-", "typelem": 0,
 				"typarray": catalog.OIDFromTypeID(t.Proto().ArrayTypeId), "typinput": "enum_in", "typoutput": "enum_out",
@@ -540,6 +540,19 @@ func vPgType(ctx context.Context, v *vctx, add func(vrow) error) error {
 		}
 		if err := add(row); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// typeACL is NULL for a type that has only its default privileges: its owner's, and
+// USAGE for all.
+func (s *descSet) typeACL(t *catalog.Type) any {
+	users := t.Privileges().GetUsers()
+	for _, u := range users {
+		byDefault := u.User == catalog.AdminRole || u.User == catalog.RootUser || u.User == catalog.PublicRole && u.Privileges == catalog.Usage.Mask()
+		if !byDefault {
+			return acl(t.Privileges(), typeACL)
 		}
 	}
 	return nil

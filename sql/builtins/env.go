@@ -70,6 +70,8 @@ type Env interface {
 	IndexDef(ctx context.Context, id oid.Oid, column int) (def string, ok bool, err error)
 	ViewDef(ctx context.Context, id oid.Oid) (def string, ok bool, err error)
 	FunctionDef(ctx context.Context, id oid.Oid) (def string, ok bool, err error)
+	// FunctionSignature are the types of a function's arguments and of its result.
+	FunctionSignature(ctx context.Context, id oid.Oid) (args, result string, ok bool, err error)
 	UserByID(ctx context.Context, id oid.Oid) (name string, ok bool, err error)
 	// Visible says whether an object (class, type, function…) is found without
 	// its schema.

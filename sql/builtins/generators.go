@@ -143,6 +143,11 @@ func defineGenerators(d definitions) {
 		func(d tree.Datum) time.Time { return d.(*tree.DTimestampTZ).Time },
 		func(t time.Time) tree.Datum { return &tree.DTimestampTZ{Time: t} }, true))
 
+	// No table is partitioned.
+	d.generator("pg_partition_tree", argTypes(types.RegClass), record([]string{"relid", "parentrelid", "isleaf", "level"}, types.RegClass, types.RegClass, tBool, tInt4),
+		func(*tree.EvalContext, tree.Datums) (Generator, error) { return &listGen{}, nil })
+	d.generator("pg_partition_ancestors", argTypes(types.RegClass), record([]string{"relid"}, types.RegClass),
+		func(*tree.EvalContext, tree.Datums) (Generator, error) { return &listGen{}, nil })
 	d.generator("unnest", argTypes(tArr), elemType(0), func(_ *tree.EvalContext, a tree.Datums) (Generator, error) {
 		if a[0] == tree.DNull { // The overloads below want to see NULLs, so this one gets them too.
 			return oneColumn(nil), nil

@@ -232,10 +232,21 @@ func defineCatalogFuncs(d definitions) {
 	// pg_get_expr gets the text of stored expressions, which is kept as text.
 	for _, t := range ts(tText) {
 		d.scalar("pg_get_expr", ts(t, tOid), tText, func(_ *tree.EvalContext, a tree.Datums) (tree.Datum, error) { return text(str(a[0])) })
-		d.scalar("pg_get_expr", ts(t, tOid, tBool), tText, func(_ *tree.EvalContext, a tree.Datums) (tree.Datum, error) { return text(str(a[0])) })
+		d.scalar("pg_get_expr", ts(t, tOid, tBool), tText, func(_ *tree.EvalContext, a tree.Datums) (tree.Datum, error) {
+			if a[2] == tree.DBoolTrue {
+				return text(withoutParens(str(a[0])))
+			}
+			return text(str(a[0]))
+		})
 	}
 	def := func(name string, f func(Env, context.Context, oid.Oid) (string, bool, error)) {
-		body := func(c context.Context, e Env, a tree.Datums) (tree.Datum, error) { return orNull(f(e, c, oidOf(a[0]))) }
+		body := func(c context.Context, e Env, a tree.Datums) (tree.Datum, error) {
+			def, ok, err := f(e, c, oidOf(a[0]))
+			if len(a) > 1 && a[1] == tree.DBoolTrue {
+				def = prettyDef(def)
+			}
+			return orNull(def, ok, err)
+		}
 		env(name, ts(tOid), tText, body)
 		env(name, ts(tOid, tBool), tText, body)
 	}
@@ -278,7 +289,13 @@ func defineCatalogFuncs(d definitions) {
 	null("pg_get_partition_constraintdef", tText, tOid)
 	null("pg_describe_object", tText, tOid, tOid, tInt)
 	for _, n := range []string{"pg_get_function_result", "pg_get_function_arguments", "pg_get_function_identity_arguments"} {
-		d.scalar(n, ts(tOid), tText, func(*tree.EvalContext, tree.Datums) (tree.Datum, error) { return text("") })
+		env(n, ts(tOid), tText, func(c context.Context, e Env, a tree.Datums) (tree.Datum, error) {
+			args, result, ok, err := e.FunctionSignature(c, oidOf(a[0]))
+			if n == "pg_get_function_result" {
+				return orNull(result, ok, err)
+			}
+			return orNull(args, ok, err)
+		})
 	}
 	null("pg_get_function_sqlbody", tText, tOid)
 	env("pg_get_userbyid", ts(tOid), types.Name, func(c context.Context, e Env, a tree.Datums) (tree.Datum, error) {
@@ -469,6 +486,56 @@ func definePrivileges(d definitions) {
 	}
 }
 
+// prettyDef leaves out the parentheses around the condition of a CHECK constraint or
+// a partial index.
+func prettyDef(def string) string {
+	for _, before := range []string{"CHECK (", " WHERE "} {
+		head, cond, ok := strings.Cut(def, before)
+		switch {
+		case !ok || before == "CHECK (" && head != "":
+		case before == "CHECK (":
+			if cond, tail, ok := cutLast(cond, ")"); ok {
+				return before + withoutParens(cond) + ")" + tail
+			}
+		default:
+			return head + before + withoutParens(cond)
+		}
+	}
+	return def
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
+}
+
+// withoutParens takes off the parentheses around a whole expression.
+func withoutParens(s string) string {
+	if !strings.HasPrefix(s, "(") || !strings.HasSuffix(s, ")") {
+		return s
+	}
+	depth, quote := 0, rune(0)
+	for i, r := range s {
+		switch {
+		case quote != 0:
+			if r == quote {
+				quote = 0
+			}
+		case r == '\'' || r == '"':
+			quote = r
+		case r == '(':
+			depth++
+		case r == ')':
+			if depth--; depth == 0 && i < len(s)-1 {
+				return s
+			}
+		}
+	}
+	return s[1 : len(s)-1]
+}
+
 // aclDefault are the privileges on a new object of a kind: those of its owner, and
 // of all roles.
 func aclDefault(kind, owner string) (tree.Datum, error) {
@@ -518,14 +585,14 @@ func formatType(c context.Context, e Env, id oid.Oid, mod int) (tree.Datum, erro
 		}
 		return text(s)
 	}
-	if name, ok := oid.TypeName[id]; ok {
-		n := strings.ToLower(name)
-		if strings.HasPrefix(n, "_") {
-			n = n[1:] + "[]"
-		}
-		return text(n)
-	}
 	_, name, ok, err := e.TypeByOID(c, id)
+	if err == nil && !ok {
+		if name, ok, err = e.RegtypeName(c, oid.T_regtype, id); ok {
+			if element, isArray := strings.CutPrefix(name, "_"); isArray {
+				name = element + "[]"
+			}
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
