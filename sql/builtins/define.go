@@ -45,7 +45,7 @@ func (d definitions) add(name string, args tree.TypeList, ret tree.ReturnTyper, 
 	for _, o := range opts {
 		o(&def.props)
 	}
-	def.overloads = append(def.overloads, tree.Overload{Types: args, ReturnType: ret, Fn: f})
+	def.overloads = append(def.overloads, tree.Overload{Types: args, ReturnType: ret, Fn: interruptible(name, f)})
 	def.gens = append(def.gens, nil)
 }
 
@@ -74,7 +74,7 @@ func (d definitions) generator(name string, args tree.TypeList, ret tree.ReturnT
 			return nil, errSetInScalar()
 		},
 	})
-	def.gens = append(def.gens, g)
+	def.gens = append(def.gens, interruptibleGenerator(name, g))
 }
 
 // aggregate defines an aggregate function; it serves as a window function too.

@@ -109,6 +109,11 @@ func (c *Cast) Eval(ctx *tree.EvalContext) (tree.Datum, error) {
 	if err != nil || d == tree.DNull {
 		return d, err
 	}
+	if huge(d) {
+		return leave(ctx, func(ctx *tree.EvalContext) (tree.Datum, error) {
+			return castFrom(ctx, d, c.Expr.ResolvedType(), c.Typ, c.Context)
+		})
+	}
 	return castFrom(ctx, d, c.Expr.ResolvedType(), c.Typ, c.Context)
 }
 

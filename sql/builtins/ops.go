@@ -111,9 +111,11 @@ func registerOps() {
 		}
 		return checkNumeric(m)
 	}))
-	set(tree.Pow, types.Decimal, types.Decimal, dec(func(a, b *tree.DDecimal) (tree.Datum, error) {
-		return powDecimal(&a.Decimal, &b.Decimal)
-	}))
+	set(tree.Pow, types.Decimal, types.Decimal, func(ctx *tree.EvalContext, l, r tree.Datum) (tree.Datum, error) {
+		return leave(ctx, func(*tree.EvalContext) (tree.Datum, error) {
+			return powDecimal(&l.(*tree.DDecimal).Decimal, &r.(*tree.DDecimal).Decimal)
+		})
+	})
 	flt := func(f func(a, b float64) (float64, error)) binFn {
 		return func(_ *tree.EvalContext, l, r tree.Datum) (tree.Datum, error) {
 			a, b := float64(*l.(*tree.DFloat)), float64(*r.(*tree.DFloat))

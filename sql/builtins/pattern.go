@@ -15,9 +15,15 @@ import (
 func registerPatterns() {
 	set := func(op tree.ComparisonOperator, match func(s, pattern string) (bool, error)) {
 		for _, o := range tree.CmpOps[op] {
-			o.(*tree.CmpOp).Fn = func(_ *tree.EvalContext, l, r tree.Datum) (tree.Datum, error) {
+			o.(*tree.CmpOp).Fn = func(ctx *tree.EvalContext, l, r tree.Datum) (tree.Datum, error) {
 				s, _ := textOf(unwrap(l))
 				p, _ := textOf(unwrap(r))
+				if len(s)+len(p) > longText {
+					return leave(ctx, func(*tree.EvalContext) (tree.Datum, error) {
+						ok, err := match(s, p)
+						return tree.MakeDBool(tree.DBool(ok)), err
+					})
+				}
 				ok, err := match(s, p)
 				return tree.MakeDBool(tree.DBool(ok)), err
 			}
