@@ -11,6 +11,7 @@ import (
 	"github.com/holdfastdb/holdfast/internal/pgerr"
 	"github.com/holdfastdb/holdfast/sql/catalog"
 	"github.com/holdfastdb/holdfast/sql/catalog/catalogpb"
+	"github.com/holdfastdb/holdfast/sql/parser"
 )
 
 // restoringReason is shown for objects that are being restored.
@@ -283,6 +284,7 @@ func (r *rewriter) table(t *catalog.Table) (*catalogpb.TableDescriptor, error) {
 		}
 	}
 	pb.DependedOnBy = back
+	r.databaseName(pb, r.sch.dbName(t), r.newDatabaseName(t))
 	if o := pb.GetSequenceOpts().GetOwner(); o.GetTableId() != 0 {
 		if id, ok := r.newID(o.TableId); ok {
 			o.TableId = id
@@ -292,6 +294,52 @@ func (r *rewriter) table(t *catalog.Table) (*catalogpb.TableDescriptor, error) {
 		}
 	}
 	return pb, nil
+}
+
+// newDatabaseName is the name of the database that an object is restored into.
+func (r *rewriter) newDatabaseName(d catalog.Descriptor) string {
+	if rw := r.byOld[d.ParentID()]; rw != nil && rw.NewName != "" {
+		return rw.NewName
+	}
+	if r.d.IntoDb != "" {
+		return r.d.IntoDb
+	}
+	return r.sch.dbName(d)
+}
+
+// databaseName takes the name of the old database, where the new one has another,
+// off what stands in queries and expressions: left there, it would mean objects of
+// the old database, or none.
+func (r *rewriter) databaseName(pb *catalogpb.TableDescriptor, old, now string) {
+	if old == now {
+		return
+	}
+	expr := func(text *string) *string {
+		if text == nil {
+			return nil
+		}
+		s := parser.WithoutDatabase(*text, old, true)
+		return &s
+	}
+	for _, c := range pb.Columns {
+		c.DefaultExpr, c.ComputeExpr, c.OnUpdateExpr = expr(c.DefaultExpr), expr(c.ComputeExpr), expr(c.OnUpdateExpr)
+	}
+	for _, c := range pb.Checks {
+		c.Expr = *expr(&c.Expr)
+	}
+	for _, x := range pb.Indexes {
+		if x.Predicate != "" {
+			x.Predicate = *expr(&x.Predicate)
+		}
+	}
+	for _, u := range pb.UniqueWithoutIndexConstraints {
+		if u.Predicate != "" {
+			u.Predicate = *expr(&u.Predicate)
+		}
+	}
+	if pb.ViewQuery != "" {
+		pb.ViewQuery = parser.WithoutDatabase(pb.ViewQuery, old, false)
+	}
 }
 
 func (r *rewriter) column(pb *catalogpb.TableDescriptor, c *catalogpb.ColumnDescriptor) (err error) {

@@ -609,6 +609,9 @@ func (a *tableAlter) dropConstraint(ctx context.Context, name string, ifExists b
 	}
 	for _, x := range a.pb.Indexes {
 		if x.Name == name && isUniqueConstraint(x) {
+			if err := a.p.deleteComments(ctx, commentConstraint, a.pb.Id, int64(x.ConstraintId)); err != nil {
+				return err
+			}
 			return a.dropIndex(ctx, x, behavior)
 		}
 	}
@@ -616,13 +619,13 @@ func (a *tableAlter) dropConstraint(ctx context.Context, name string, ifExists b
 		if c.Name == name {
 			a.pb.Checks = slices.DeleteFunc(a.pb.Checks, func(d *catalogpb.CheckConstraint) bool { return d == c })
 			a.checks = slices.DeleteFunc(a.checks, func(d *catalogpb.CheckConstraint) bool { return d == c })
-			return nil
+			return a.p.deleteComments(ctx, commentConstraint, a.pb.Id, int64(c.ConstraintId))
 		}
 	}
 	for _, fk := range a.pb.OutboundFks {
 		if fk.Name == name {
 			a.dropOutboundFK(fk)
-			return nil
+			return a.p.deleteComments(ctx, commentConstraint, a.pb.Id, int64(fk.ConstraintId))
 		}
 	}
 	if ifExists {

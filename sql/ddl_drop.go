@@ -563,6 +563,9 @@ func (p *planner) dropDatabase(ctx context.Context, n *tree.DropDatabase) error 
 	d.cascaded = nil
 	for _, o := range contents {
 		if o.Kind() == catalog.TypeKind {
+			if err := p.deleteComments(ctx, commentType, o.ID(), 0); err != nil {
+				return err
+			}
 			if err := p.removeObject(ctx, o); err != nil {
 				return err
 			}
@@ -570,6 +573,9 @@ func (p *planner) dropDatabase(ctx context.Context, n *tree.DropDatabase) error 
 	}
 	for _, o := range all {
 		if o.Kind() == catalog.SchemaKind && o.State() != catalogpb.State_DROP {
+			if err := p.deleteComments(ctx, commentSchema, o.ID(), 0); err != nil {
+				return err
+			}
 			if err := p.removeObject(ctx, o); err != nil {
 				return err
 			}

@@ -107,11 +107,13 @@ func (p *planner) setColumnDefault(ctx context.Context, pb *catalogpb.TableDescr
 		return pgerr.Newf(pgerr.DatatypeMismatch, "column \"%s\" is of type %s but default expression is of type %s",
 			col.Name, p.typeDisplay(ctx, typ), p.typeDisplay(ctx, from)).WithHint("You will need to rewrite or cast the expression.")
 	}
-	e, err = p.qualifySequences(ctx, e)
+	if e, err = p.qualifySequences(ctx, e); err != nil {
+		return err
+	}
+	text, err := p.storedText(ctx, e)
 	if err != nil {
 		return err
 	}
-	text := tree.AsString(e)
 	col.DefaultExpr = &text
 	return nil
 }
@@ -150,6 +152,48 @@ func assignable(from, to *types.T) bool {
 		return true
 	}
 	return false
+}
+
+// storedText is the text of an expression as a descriptor keeps it. Columns are
+// named without their table, types by schema and name and without their database:
+// the text must mean the same under any search path, and after the database got
+// another name.
+func (p *planner) storedText(ctx context.Context, e tree.Expr) (string, error) {
+	e, err := unqualifyColumns(e)
+	if err != nil {
+		return "", err
+	}
+	if e, err = p.qualifyTypes(ctx, e); err != nil {
+		return "", err
+	}
+	return tree.AsString(e), nil
+}
+
+// qualifyTypes gives casts to user-defined types of this database the names of
+// their schemas.
+func (p *planner) qualifyTypes(ctx context.Context, e tree.Expr) (tree.Expr, error) {
+	return tree.SimpleVisit(e, func(x tree.Expr) (bool, tree.Expr, error) {
+		u, ok := x.(*parser.UDTCast)
+		if !ok || u.Name == nil {
+			return true, x, nil
+		}
+		name, err := p.qualifiedType(ctx, u.Name)
+		if err != nil {
+			return false, x, err
+		}
+		c := *u
+		c.Name = name
+		return true, &c, nil
+	})
+}
+
+// qualifiedType returns schema.name of the type that a name stands for now.
+func (p *planner) qualifiedType(ctx context.Context, n *tree.UnresolvedObjectName) (*tree.UnresolvedObjectName, error) {
+	t, ref, err := p.resolver().FindType(ctx, n)
+	if err != nil || t == nil || ref.Database == nil || ref.Database.Name() != p.s.data.Database {
+		return n, err
+	}
+	return tree.NewUnresolvedObjectName(2, [3]string{t.Name(), ref.Name}, tree.NoAnnotation)
 }
 
 // qualifySequences replaces the argument of nextval and its like by the full
@@ -301,7 +345,8 @@ func (p *planner) makeCheck(ctx context.Context, pb *catalogpb.TableDescriptor, 
 	if f := te.ResolvedType().Family(); f != types.BoolFamily && f != types.UnknownFamily {
 		return nil, pgerr.Newf(pgerr.DatatypeMismatch, "argument of CHECK must be type boolean, not type %s", p.typeDisplay(ctx, te.ResolvedType()))
 	}
-	if e, err = unqualifyColumns(e); err != nil {
+	text, err := p.storedText(ctx, e)
+	if err != nil {
 		return nil, err
 	}
 	ids, err := columnsUsed(pb, e)
@@ -320,7 +365,7 @@ func (p *planner) makeCheck(ctx context.Context, pb *catalogpb.TableDescriptor, 
 	} else if constraintNames(pb)[name] {
 		return nil, errConstraintExists(pb, name)
 	}
-	return &catalogpb.CheckConstraint{Name: name, Expr: tree.AsString(e), ColumnIds: ids, ConstraintId: nextConstraintID(pb)}, nil
+	return &catalogpb.CheckConstraint{Name: name, Expr: text, ColumnIds: ids, ConstraintId: nextConstraintID(pb)}, nil
 }
 
 // checkComputed checks the expressions of generated columns.
@@ -361,10 +406,10 @@ func (p *planner) checkComputed(ctx context.Context, pb *catalogpb.TableDescript
 		if err := onlyImmutable(e); err != nil {
 			return err
 		}
-		if e, err = unqualifyColumns(e); err != nil {
+		text, err := p.storedText(ctx, e)
+		if err != nil {
 			return err
 		}
-		text := tree.AsString(e)
 		c.ComputeExpr = &text
 	}
 	return nil

@@ -63,7 +63,31 @@ func (p *planner) prepareView(ctx context.Context, sel *tree.Select, names tree.
 			return nil, err
 		}
 	}
-	return q, nil
+	q.text, err = p.qualifyView(ctx, q.text)
+	return q, err
+}
+
+// qualifyView does for all other names in a view's query what viewWriter does for
+// its tables: columns lose the name of this database, types get that of their schema.
+func (p *planner) qualifyView(ctx context.Context, text string) (string, error) {
+	stmt, err := parser.ParseOne(text)
+	if err != nil {
+		return "", err
+	}
+	changed := parser.StripDatabase(stmt.AST, p.s.data.Database)
+	parser.EachName(stmt.AST, func(node any) {
+		u, ok := node.(*parser.UDTCast)
+		if !ok || u.Name == nil || err != nil {
+			return
+		}
+		was := u.Name
+		u.Name, err = p.qualifiedType(ctx, was)
+		changed = changed || u.Name.String() != was.String()
+	})
+	if err != nil || !changed {
+		return text, err
+	}
+	return tree.AsStringWithFlags(stmt.AST, tree.FmtParsable), nil
 }
 
 // viewWriter qualifies table names.

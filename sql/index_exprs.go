@@ -189,10 +189,7 @@ func (p *planner) indexPredicate(ctx context.Context, pb *catalogpb.TableDescrip
 	if err := p.requireImmutable(ctx, pb, e, te, "predicate"); err != nil {
 		return "", err
 	}
-	if e, err = unqualifyColumns(e); err != nil {
-		return "", err
-	}
-	return tree.AsString(e), nil
+	return p.storedText(ctx, e)
 }
 
 // exprColumn adds the hidden column that stands for an indexed expression.
@@ -204,10 +201,10 @@ func (p *planner) exprColumn(ctx context.Context, pb *catalogpb.TableDescriptor,
 	if err != nil {
 		return nil, err
 	}
-	if e, err = unqualifyColumns(e); err != nil {
+	text, err := p.storedText(ctx, e)
+	if err != nil {
 		return nil, err
 	}
-	text := tree.AsString(e)
 	for _, c := range pb.Columns {
 		if c.Inaccessible && c.GetComputeExpr() == text {
 			return c, nil // Another index has it already.

@@ -685,7 +685,25 @@ func vPgConstraint(_ context.Context, v *vctx, add func(vrow) error) error {
 }
 
 func vPgDescription(_ context.Context, v *vctx, add func(vrow) error) error {
+	here := map[int64]bool{} // The objects of this database.
+	note := func(d catalog.Descriptor) {
+		if v.db != nil && d.ParentID() == v.db.ID() {
+			here[int64(d.ID())] = true
+		}
+	}
+	for _, t := range v.tables {
+		note(t)
+	}
+	for _, sc := range v.schemas {
+		note(sc)
+	}
+	for _, t := range v.types {
+		note(t)
+	}
 	for k, text := range v.comments {
+		if !here[k.object] {
+			continue
+		}
 		var r vrow
 		switch k.typ {
 		case commentTable:

@@ -39,7 +39,8 @@ func pgExpr(text string, columnType *types.T, enums catalog.EnumSet) string {
 	}
 	f := tree.NewFmtCtx(tree.FmtSimple)
 	f.FormatNode(e)
-	return pgTypes(f.CloseAndGetString())
+	// Types in the search path show without their schema, too.
+	return pgTypes(strings.ReplaceAll(f.CloseAndGetString(), "::public.", "::"))
 }
 
 var plainNumber = regexp.MustCompile(`^[0-9]+(\.[0-9]*)?$`)

@@ -288,7 +288,7 @@ func (n *Node) Content(database string) map[string]string {
 	content := make(map[string]string)
 	for _, table := range n.Rows(database, `SELECT table_schema, table_name FROM information_schema.tables
 		WHERE table_type = 'BASE TABLE' AND table_schema NOT IN ('pg_catalog', 'information_schema', 'crdb_internal', 'pg_extension')`) {
-		name := fmt.Sprintf("%q.%q", table[0], table[1])
+		name := pgx.Identifier{table[0], table[1]}.Sanitize()
 		var lines []string
 		for _, row := range n.Rows(database, "SELECT * FROM "+name) {
 			lines = append(lines, strings.Join(row, "\x00"))
