@@ -128,7 +128,7 @@ func TestCatalogSurvives(t *testing.T) {
 		after := describe(n, db)
 		for q, was := range before {
 			if is := after[q]; is != was {
-				t.Errorf("%s: %s:\n%s", db, q, firstDifference(was, is))
+				t.Errorf("%s: %s:\n%s", db, q, linesOfOne(was, is))
 			}
 		}
 	}
@@ -167,8 +167,8 @@ func TestCatalogSurvives(t *testing.T) {
 	checkLeftovers(t, n)
 }
 
-// firstDifference shows the lines that only one of two texts has.
-func firstDifference(a, b string) string {
+// linesOfOne shows the lines that only one of two texts has.
+func linesOfOne(a, b string) string {
 	x, y := strings.Split(a, "\n"), strings.Split(b, "\n")
 	var out strings.Builder
 	for _, l := range x {
