@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/holdfastdb/holdfast/backupccl/extstore"
 	"github.com/holdfastdb/holdfast/backupccl/manifest"
@@ -23,10 +24,15 @@ type fileCache struct {
 	budget int    // bytes in memory
 	dir    string // for what does not fit; empty: the system's
 
-	files map[fileName]*cachedFile
-	bytes int    // in memory
-	spare []byte // of a file that was dropped, for the next one
+	files      map[fileName]*cachedFile
+	bytes      int      // of the buffers of files in memory
+	spares     [][]byte // buffers of files that were dropped, for the next ones
+	spareBytes int
 }
+
+// bufferStep is what sizes of buffers are multiples of: files of a backup are
+// nearly equal, and the buffer of one should do for the next.
+const bufferStep = 256 << 10
 
 type fileName struct {
 	layer *manifest.Layer
@@ -50,26 +56,65 @@ func (c *fileCache) get(ctx context.Context, f *manifest.DataFile) (storage.SSTF
 	if e := c.files[name]; e != nil {
 		return e, nil
 	}
-	buf := c.spare
-	c.spare = nil
-	b, err := f.ReadInto(ctx, buf)
+	b, err := f.ReadInto(ctx, c.buffer(f.BackingFileSize))
 	if err != nil {
 		return nil, err
 	}
 	e := &cachedFile{span: manifest.Span(f.Span), b: b}
-	if c.bytes > 0 && c.bytes+len(b) > c.budget {
+	if c.bytes > 0 && c.bytes+cap(b) > c.budget {
 		if e.disk, err = c.spool(b); err != nil {
 			return nil, err
 		}
 		e.SSTFile = diskFile{e.disk, int64(len(b))}
-		e.b, c.spare = nil, b
+		e.b = nil
+		c.keep(b)
 	} else {
-		c.bytes += len(b)
+		c.bytes += cap(b)
 		e.SSTFile = storage.NewMemSST(b)
 	}
 	c.files[name] = e
 	return e, nil
 }
+
+// buffer returns memory for a file: the smallest spare that is large enough, or a
+// new one, for which spares are given up as the budget demands.
+func (c *fileCache) buffer(size uint64) []byte {
+	best := -1
+	for i, s := range c.spares {
+		if uint64(cap(s)) >= size && (best < 0 || cap(s) < cap(c.spares[best])) {
+			best = i
+		}
+	}
+	if best >= 0 {
+		return c.takeSpare(best)
+	}
+	step := uint64(min(bufferStep, max(c.budget/16, 1)))
+	size = (size + step - 1) / step * step
+	for len(c.spares) > 0 && uint64(c.bytes+c.spareBytes)+size > uint64(c.budget) {
+		c.takeSpare(0)
+	}
+	return make([]byte, 0, size)
+}
+
+func (c *fileCache) takeSpare(i int) []byte {
+	s := c.spares[i]
+	c.spares = slices.Delete(c.spares, i, i+1)
+	c.spareBytes -= cap(s)
+	return s
+}
+
+// keep makes a buffer that is free a spare if there is room for it. One is kept in
+// any case: a chain with many files that lie on disk reads them one by one.
+func (c *fileCache) keep(b []byte) {
+	if len(c.spares) == 0 || c.bytes+c.spareBytes+cap(b) <= c.budget {
+		c.spares = append(c.spares, b)
+		c.spareBytes += cap(b)
+	}
+}
+
+// held is the memory that the cache takes: the budget, or what one file needs if
+// that is more, and at most one file beside it.
+func (c *fileCache) held() int { return c.bytes + c.spareBytes }
 
 // spool writes b to a file without a name.
 func (c *fileCache) spool(b []byte) (_ *os.File, err error) {
@@ -111,17 +156,15 @@ func (c *fileCache) drop(e *cachedFile) {
 		_ = e.disk.Close() // Nobody reads it again.
 		return
 	}
-	c.bytes -= len(e.b)
-	if cap(c.spare) < cap(e.b) {
-		c.spare = e.b
-	}
+	c.bytes -= cap(e.b)
+	c.keep(e.b)
 }
 
 func (c *fileCache) close() {
 	for _, e := range c.files {
 		c.drop(e)
 	}
-	c.files, c.spare = nil, nil
+	c.files, c.spares, c.spareBytes = nil, nil, 0
 }
 
 // diskFile is a file of known size.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"testing"
 
@@ -91,4 +92,59 @@ func TestRestoreHoldsABudgetOfFiles(t *testing.T) {
 		t.Errorf("%d files and %d bytes kept after the end", len(c.files), c.bytes)
 	}
 	c.close()
+}
+
+// TestRestoreMemoryDoesNotGrowWithFiles: however many files a worker reads, of
+// whatever sizes and however they overlap, it holds its budget, or what one file needs
+// beyond that, and the memory of files that it is done with serves the next ones.
+func TestRestoreMemoryDoesNotGrowWithFiles(t *testing.T) {
+	ctx := t.Context()
+	store := extstore.NewMem()
+	layer := &manifest.Layer{Dir: "d"}
+	const budget, largest = 64_000, 20_000
+	c := newFileCache(budget, t.TempDir())
+	defer c.close()
+	sizes := rand.New(rand.NewPCG(1, 2))
+	key := func(i int) keys.Key { return keys.Key(fmt.Sprintf("%06d", i)) }
+	most, made := 0, map[*byte]bool{}
+	const pieces = 1000
+	for piece := range pieces {
+		c.passed(key(piece))
+		for i := range 3 {
+			size := 15_000 + sizes.IntN(largest-15_000)
+			if piece >= pieces/2 { // Larger and larger: no buffer of before will do.
+				size = 1000 + (piece-pieces/2)*(largest-1000)/(pieces/2)
+			}
+			b := bytes.Repeat([]byte{byte(piece + i)}, size)
+			name := fmt.Sprintf("%d-%d.sst", piece, i)
+			if err := store.Put(ctx, name, bytes.NewReader(b)); err != nil {
+				t.Fatal(err)
+			}
+			sum := sha256.Sum256(b)
+			f, err := c.get(ctx, &manifest.DataFile{Store: store, Layer: layer, File: &backuppb.File{
+				Path: name, BackingFileSize: uint64(size), Sha256: sum[:],
+				Span: manifest.SpanPB(keys.Span{Key: key(piece), EndKey: key(piece + 1 + i/2)}),
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e := c.files[fileName{layer, name}]; e.b != nil {
+				made[&e.b[0]] = true
+			}
+			if f.Size() != int64(size) {
+				t.Fatalf("%s has %d bytes, want %d", name, f.Size(), size)
+			}
+			most = max(most, c.held())
+			if err := store.Delete(ctx, name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.passed(key(piece + 1))
+	}
+	if limit := budget + largest + largest/4; most > limit {
+		t.Errorf("%d bytes held, the bound is %d", most, limit)
+	}
+	if len(made) > pieces {
+		t.Errorf("%d buffers made for %d files", len(made), 3*pieces)
+	}
 }

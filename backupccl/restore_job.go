@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/holdfastdb/holdfast/backupccl/backuppb"
+	"github.com/holdfastdb/holdfast/internal/gcpace"
 	"github.com/holdfastdb/holdfast/internal/keys"
 	"github.com/holdfastdb/holdfast/internal/pgerr"
 	"github.com/holdfastdb/holdfast/internal/systables"
@@ -35,6 +36,7 @@ type restoreResumer struct {
 
 // Resume implements jobs.Resumer.
 func (r *restoreResumer) Resume(ctx context.Context, job *jobs.Job) error {
+	defer gcpace.Tighten()()
 	r.log = job.Log
 	d := &backuppb.RestoreDetails{}
 	if err := proto.Unmarshal(job.Payload().Details, d); err != nil {

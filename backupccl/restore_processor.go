@@ -24,12 +24,15 @@ import (
 )
 
 const (
-	// restorePieceBytes is how much data one piece brings in, about.
-	restorePieceBytes = 32 << 20
+	// restorePieceBytes is how much data one piece brings in at least: with the file
+	// that reaches it, of a full backup of short rows two files.
+	restorePieceBytes = 8 << 20
 	// ingestBytes is the size of one ingested sstable, before compression.
-	ingestBytes = 32 << 20
-	// fileCacheBytes bounds the files that a worker holds in memory.
-	fileCacheBytes = 48 << 20
+	ingestBytes = 16 << 20
+	// fileCacheBytes bounds the files that a worker holds in memory. One file that is
+	// larger is held too: those that backups write have at most 32 MiB, and up to
+	// 64 MiB for the history of one row.
+	fileCacheBytes = 32 << 20
 )
 
 // indexPlan is what has to be done for one index.
@@ -322,6 +325,7 @@ func (run *restoreRun) process(ctx context.Context, pieces []restorePiece) error
 		g.Go(func() error {
 			cache := newFileCache(fileCacheBytes, run.s.cfg.TempDir)
 			defer cache.close()
+			var buf storage.SSTBuffer // of the files to be ingested, one after the other
 			for {
 				mu.Lock()
 				i := next
@@ -330,7 +334,7 @@ func (run *restoreRun) process(ctx context.Context, pieces []restorePiece) error
 				if i >= len(pieces) {
 					return nil
 				}
-				if err := run.piece(ctx, cache, pieces[i]); err != nil {
+				if err := run.piece(ctx, cache, &buf, pieces[i]); err != nil {
 					return fmt.Errorf("restoring %s: %w", pieceName(pieces[i].part), err)
 				}
 			}
@@ -341,10 +345,12 @@ func (run *restoreRun) process(ctx context.Context, pieces []restorePiece) error
 
 // piece merges the files of one piece into sstables under new ids and ingests
 // them.
-func (run *restoreRun) piece(ctx context.Context, cache *fileCache, pc restorePiece) error {
+func (run *restoreRun) piece(ctx context.Context, cache *fileCache, buf *storage.SSTBuffer, pc restorePiece) error {
 	if err := run.s.hook(ctx, "restore.before.piece"); err != nil {
 		return err
 	}
+	// The pieces between this worker's last and this one were others' work.
+	cache.passed(pc.part.Key)
 	var files []storage.SSTFile
 	for _, f := range pc.files {
 		if !manifest.Span(f.Span).Overlaps(pc.part) {
@@ -368,7 +374,7 @@ func (run *restoreRun) piece(ctx context.Context, cache *fileCache, pc restorePi
 			}
 		}
 		for _, part := range parts {
-			if err := run.ingest(ctx, pc.indexPlan, files, part, &sum); err != nil {
+			if err := run.ingest(ctx, pc.indexPlan, files, part, buf, &sum); err != nil {
 				return err
 			}
 		}
@@ -386,7 +392,9 @@ func seenSummary(p *indexPlan, seen storage.ExportSummary) *storage.ExportSummar
 }
 
 // ingest brings one part in, which lies within a range.
-func (run *restoreRun) ingest(ctx context.Context, p *indexPlan, files []storage.SSTFile, part keys.Span, sum *storage.ExportSummary) error {
+func (run *restoreRun) ingest(
+	ctx context.Context, p *indexPlan, files []storage.SSTFile, part keys.Span, buf *storage.SSTBuffer, sum *storage.ExportSummary,
+) error {
 	opts := storage.RestoreOptions{
 		Span: p.toOld(part), AsOf: manifest.Time(run.d.EndTime),
 		Rewrites: []storage.PrefixRewrite{storage.TableRewrite(p.oldTable, p.newTable)}, Count: p.merged == nil,
@@ -399,10 +407,9 @@ func (run *restoreRun) ingest(ctx context.Context, p *indexPlan, files []storage
 		return err
 	}
 	defer it.Close()
-	var buf storage.SSTBuffer
 	for {
 		buf.Reset() // The store has its own copy.
-		var w io.Writer = &buf
+		var w io.Writer = buf
 		if run.verifyOnly {
 			w = io.Discard
 		}

@@ -299,7 +299,7 @@ func TestLateWorker(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, pc := range cutPieces(plans, nil) {
-			if err := run.piece(ctx, newFileCache(1<<20, t.TempDir()), pc); first == nil {
+			if err := run.piece(ctx, newFileCache(1<<20, t.TempDir()), &storage.SSTBuffer{}, pc); first == nil {
 				first = err
 			}
 		}

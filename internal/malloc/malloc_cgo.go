@@ -8,7 +8,8 @@ package malloc
 #include <malloc.h>
 static void hf_tune(void) {
 	mallopt(M_ARENA_MAX, 1);
-	mallopt(M_MMAP_THRESHOLD, 128 << 10);
+	mallopt(M_MMAP_THRESHOLD, 16 << 10);
+	mallopt(M_MMAP_MAX, 32 << 10);
 	mallopt(M_TRIM_THRESHOLD, 256 << 10);
 }
 #else

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/holdfastdb/holdfast/internal/keys"
 	"github.com/holdfastdb/holdfast/kv/kvpb"
@@ -16,6 +17,10 @@ type ingestion struct {
 	sst  []byte
 	opts storage.IngestOptions
 }
+
+// exportPool keeps the buffers in which pages grow: a page that leaves takes no
+// more than its size, and there are as many buffers as exports at a time.
+var exportPool = sync.Pool{New: func() any { return &storage.SSTBuffer{} }}
 
 // evalExport reads one page. The timestamp cache and the latches were dealt with
 // by the read path, so no write at or below EndTime can follow; locks at or
@@ -38,20 +43,21 @@ func (r *Replica) evalExport(ctx context.Context, q *kvpb.Request, rs *kvpb.Resp
 			return &kvpb.BatchTimestampBeforeGCError{Timestamp: args.StartTime, Threshold: th}
 		}
 	}
-	var buf bytes.Buffer
-	if args.TargetBytes > 0 && args.StartTime.IsEmpty() { // An incremental page is often small or empty.
-		buf.Grow(int(min(args.TargetBytes/4, 4<<20)))
-	}
+	buf := exportPool.Get().(*storage.SSTBuffer)
+	defer func() {
+		buf.Reset()
+		exportPool.Put(buf)
+	}()
 	res, err := storage.MVCCExport(ctx, snap, storage.ExportOptions{
 		Span: q.Span(), StartTime: args.StartTime, EndTime: args.EndTime, ResumeTS: args.ResumeTS, ResumeMidRow: args.ResumeMidRow,
 		AllRevisions: args.AllRevisions, View: args.View, TargetBytes: args.TargetBytes, MaxBytes: args.MaxBytes,
-	}, &buf)
+	}, buf)
 	if err != nil {
 		return err
 	}
 	reply := &kvpb.ExportReply{Result: res}
 	if !res.Empty {
-		reply.SST = buf.Bytes()
+		reply.SST = bytes.Clone(buf.Bytes())
 	}
 	rs.Reply = reply
 	return nil

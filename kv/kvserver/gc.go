@@ -104,11 +104,14 @@ func (r *Replica) worthCollecting() bool {
 	r.mu.Lock()
 	st, last := r.mu.stats, r.mu.gc
 	r.mu.Unlock()
-	rest := max(10*time.Minute, gcRestFactor*last.took)
-	if st.GarbageBytes() < max(gcWorthBytes, st.Total()/50) && st.RangeKeys == 0 {
-		rest = gcRarely
+	if st.GarbageBytes() >= max(gcWorthBytes, st.Total()/50) || st.RangeKeys > 0 {
+		return time.Since(last.at) >= max(10*time.Minute, gcRestFactor*last.took)
 	}
-	return time.Since(last.at) >= rest
+	// A start is no reason to read the whole store.
+	if last.at.IsZero() {
+		last.at = r.store.opened
+	}
+	return time.Since(last.at) >= gcRarely
 }
 
 // collect raises thresholds as far as they may go and removes what only reads at

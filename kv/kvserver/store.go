@@ -53,6 +53,7 @@ type Store struct {
 
 	// started is the clock's time at Start. Whoever was a client before is gone.
 	started hlc.Timestamp
+	opened  time.Time
 
 	replicas struct {
 		sync.RWMutex // writers only; readers use the pointer
@@ -146,7 +147,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{cfg: cfg, eng: cfg.Engine, clock: cfg.Clock, log: cfg.Log, ident: ident}
+	s := &Store{cfg: cfg, eng: cfg.Engine, clock: cfg.Clock, log: cfg.Log, ident: ident, opened: time.Now()}
 	if err := s.startClock(); err != nil {
 		return nil, err
 	}

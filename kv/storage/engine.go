@@ -83,6 +83,7 @@ type Engine struct {
 	log       *slog.Logger
 	rangeKeys rangeKeySpans
 	locks     *lockFilter
+	hold      cacheHold
 	ingestSeq atomic.Uint64 // names staged files
 	space     spaceGuard
 	closed    atomic.Bool
@@ -131,6 +132,7 @@ func Open(cfg Config) (_ *Engine, err error) {
 	}
 	opts := e.pebbleOptions()
 	opts.Lock = e.lock
+	e.hold.cache = opts.Cache
 	e.db, err = pebble.Open(cfg.Dir, opts)
 	opts.Cache.Unref() // The DB holds its own reference.
 	if err != nil {

@@ -81,6 +81,7 @@ func MVCCExport(ctx context.Context, r Reader, opts ExportOptions, w io.Writer) 
 			err = uerr
 		}
 	}()
+	defer v.eng.hold.begin()()
 	incremental := !opts.StartTime.IsEmpty()
 	x := exporter{ctx: ctx, opts: opts, start: opts.Span.Key, end: opts.Span.End(),
 		sink: exportSink{sum: NewSummarizer(opts.AllRevisions || incremental), out: w, compression: opts.Compression,

@@ -44,8 +44,10 @@ func FindGarbage(ctx context.Context, r Reader, start, end keys.Key, threshold h
 			err = uerr
 		}
 	}()
+	defer v.eng.hold.begin()()
 	var w historyWalk
-	if err := w.init(ctx, v, start, end, nil); err != nil {
+	// Blocks of versions above the threshold alone need not be read.
+	if err := w.init(ctx, v, start, end, timeFilter(zeroTS, threshold)); err != nil {
 		return Garbage{}, nil, err
 	}
 	defer w.closeInto(&err)

@@ -1,7 +1,6 @@
 package storage
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"sync/atomic"
@@ -154,8 +153,50 @@ func (o *sstOutput) Write(p []byte) error {
 func (o *sstOutput) Finish() error { return nil }
 func (o *sstOutput) Abort()        {}
 
-// SSTBuffer is a file in memory: an io.Writer first, then an SSTFile.
-type SSTBuffer struct{ bytes.Buffer }
+// SSTBuffer is a file in memory: an io.Writer first, then an SSTFile. A large one
+// takes at most a quarter more than it holds, where a bytes.Buffer takes up to twice
+// as much, so whoever writes many files uses one buffer again and again.
+type SSTBuffer struct{ b []byte }
+
+// A buffer begins with sstBufferMin and doubles up to sstBufferDoubles.
+const (
+	sstBufferMin     = 32 << 10
+	sstBufferDoubles = 1 << 20
+)
+
+// Write appends p. The error is always nil.
+func (b *SSTBuffer) Write(p []byte) (int, error) {
+	if need := len(b.b) + len(p); need > cap(b.b) {
+		more := max(cap(b.b), sstBufferMin)
+		if more > sstBufferDoubles {
+			more /= 4
+		}
+		b.grow(max(need, cap(b.b)+more))
+	}
+	b.b = append(b.b, p...)
+	return len(p), nil
+}
+
+// Grow makes room for n more bytes, and little more: so much that the next file,
+// which is about as large, has room too.
+func (b *SSTBuffer) Grow(n int) {
+	if need := len(b.b) + n; need > cap(b.b) {
+		b.grow(need + need/16)
+	}
+}
+
+func (b *SSTBuffer) grow(size int) {
+	b.b = append(make([]byte, 0, size), b.b...)
+}
+
+// Reset empties the buffer and keeps its memory.
+func (b *SSTBuffer) Reset() { b.b = b.b[:0] }
+
+// Len returns the number of bytes written.
+func (b *SSTBuffer) Len() int { return len(b.b) }
+
+// Bytes returns what was written, in the buffer's own memory.
+func (b *SSTBuffer) Bytes() []byte { return b.b }
 
 // File returns the finished file.
 func (b *SSTBuffer) File() SSTFile { return NewMemSST(b.Bytes()) }
