@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/auxten/postgresql-parser v1.0.1
 	github.com/cockroachdb/apd v1.1.1-0.20181017181144-bced77f817b4
+	github.com/golang/snappy v0.0.5-0.20231225225746-43d5d4cd4e0e
 	github.com/hashicorp/memberlist v0.7.0
 	github.com/lib/pq v1.12.3
 	github.com/peterh/liner v1.2.2
@@ -82,7 +83,6 @@ require (
 	github.com/getsentry/sentry-go v0.27.0 // indirect
 	github.com/gogo/protobuf v1.3.2 // indirect
 	github.com/golang/protobuf v1.5.4 // indirect
-	github.com/golang/snappy v0.0.5-0.20231225225746-43d5d4cd4e0e // indirect
 	github.com/grpc-ecosystem/grpc-gateway v1.16.0 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/jackc/chunkreader/v2 v2.0.0 // indirect

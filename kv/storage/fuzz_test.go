@@ -5,6 +5,9 @@ import (
 	"context"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/zeebo/xxh3"
+
 	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/keys"
 )
@@ -128,6 +131,126 @@ func FuzzRewrite(f *testing.F) {
 		nid, nrest, nok := keys.DecodeTablePrefix(r.key)
 		if ok && id == oldID && (!nok || nid != newID || !bytes.Equal(rest, nrest)) {
 			t.Fatalf("%x of table %d became %x", key, oldID, []byte(r.key))
+		}
+	})
+}
+
+// countingSink checks what a stream reader promises.
+type countingSink struct {
+	t      *testing.T
+	spans  []engineSpan
+	points int64
+	ranges int64
+}
+
+func (c *countingSink) begin(_ SpanSet, spans []engineSpan) error {
+	c.spans = spans
+	return nil
+}
+
+func (c *countingSink) point(span int, key, value []byte) error {
+	if c.points++; !c.spans[span].contains(key) {
+		c.t.Fatalf("key %x is not in span %d", key, span)
+	}
+	return nil
+}
+
+func (c *countingSink) rangeKey(span int, start, end, suffix, value []byte) error {
+	if c.ranges++; !c.spans[span].contains(start) || compareEngineKeys(end, c.spans[span].end) > 0 {
+		c.t.Fatalf("range key [%x, %x) is not in span %d", start, end, span)
+	}
+	return nil
+}
+
+// FuzzSpanStream reads arbitrary bytes as the stream of a range, as they are and
+// as content within frames whose checksums fit.
+func FuzzSpanStream(f *testing.F) {
+	set := SpanSet{User: keys.Span{Key: keys.Key("\x90"), EndKey: keys.Key("\xa0")}, Local: []keys.Span{{Key: keys.Key("\x01ix")}, keys.Prefix(keys.Key("\x01iy"))}}
+	write := func(head, content []byte, counts SpanCounts) []byte {
+		var out bytes.Buffer
+		w := &frameWriter{w: &out}
+		_ = w.raw(append([]byte(spanStreamMark), spanStreamVersion))
+		_ = w.frame(frameSpans, head)
+		_, _ = w.Write(content)
+		_ = w.flush()
+		_ = w.frame(frameEnd, spanEnd{counts: counts, checksum: xxh3.Hash128(content).Bytes()}.append(nil))
+		return out.Bytes()
+	}
+	var content bytes.Buffer
+	c := newSpanContent(&content)
+	_ = c.point(EncodeMVCCKey(keys.Key("\x01ix"), zeroTS), []byte("local"), false)
+	_ = c.point(appendLockKey(nil, keys.Key("\x91"), LockIntent, TxnID{1}), []byte("lock"), true)
+	_ = c.rangeKey(EncodeMVCCKey(keys.Key("\x90"), zeroTS), EncodeMVCCKey(keys.Key("\x92"), zeroTS), appendTimestampSuffix(nil, ts(5)), nil)
+	_ = c.point(EncodeMVCCKey(keys.Key("\x91"), ts(3)), val("v"), false)
+	f.Add(set.append(nil), content.Bytes())
+	f.Add(write(set.append(nil), content.Bytes(), c.counts), []byte{})
+	f.Add([]byte{}, []byte{1, 0xff, 0xff, 0xff, 0xff, 0x03})
+	f.Fuzz(func(t *testing.T, a, b []byte) {
+		ctx := context.Background()
+		for _, s := range [][]byte{a, write(a[:min(len(a), maxFrameBytes)], b, SpanCounts{}), write(set.append(nil), b, c.counts)} {
+			sink := &countingSink{t: t}
+			end, err := readSpanStream(ctx, bytes.NewReader(s), sink)
+			if err == nil && (end.counts.Points+end.counts.Locks != sink.points || end.counts.RangeKeys != sink.ranges) {
+				t.Fatalf("%+v, but %d points and %d range keys came", end.counts, sink.points, sink.ranges)
+			}
+		}
+		if s, err := decodeSpanSet(a); err == nil {
+			if again, err := decodeSpanSet(s.append(nil)); err != nil || !bytes.Equal(again.append(nil), s.append(nil)) {
+				t.Fatalf("%x: %v", a, err)
+			}
+		}
+	})
+}
+
+// FuzzBatchRepr applies arbitrary bytes as a batch: what is accepted can be
+// committed and read.
+func FuzzBatchRepr(f *testing.F) {
+	e, err := Open(testConfig(vfs.NewMem()))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { _ = e.Close() })
+	b := e.NewBatch()
+	txn := &Txn{TxnMeta: TxnMeta{ID: TxnID{1}, Key: keys.Key("k"), WriteTimestamp: ts(10), MinTimestamp: ts(10), Sequence: 1}, ReadTimestamp: ts(10)}
+	if err := MVCCPut(context.Background(), b, keys.Key("k"), ts(10), val("v"), WriteOptions{Txn: txn}); err != nil {
+		f.Fatal(err)
+	}
+	if err := MVCCDeleteRangeTombstone(context.Background(), b, keys.Key("\x90"), keys.Key("\x91"), ts(7), nil); err != nil {
+		f.Fatal(err)
+	}
+	if err := b.ClearSpans(SpanSet{User: keys.Span{Key: keys.Key("\x90"), EndKey: keys.Key("\x92")}}); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(bytes.Clone(b.Repr()))
+	if err := b.Close(); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(make([]byte, batchHeaderBytes))
+	f.Add(append(make([]byte, batchHeaderBytes), 1, 0xff))
+	f.Fuzz(func(t *testing.T, repr []byte) {
+		b := e.NewBatch()
+		defer b.Close()
+		if err := b.ApplyRepr(repr); err != nil {
+			if !b.Empty() {
+				t.Fatalf("refused (%v), yet there are %d operations", err, b.Count())
+			}
+			return
+		}
+		if err := b.Commit(false); err != nil {
+			t.Fatal(err)
+		}
+		whole := SpanSet{User: keys.Span{Key: keys.MinKey, EndKey: keys.MaxKey}}
+		if _, _, err := e.ChecksumSpans(context.Background(), whole); err != nil {
+			t.Fatal(err)
+		}
+		checkLockFilter(t, e, false)
+		clear := e.NewBatch()
+		defer clear.Close()
+		if err := clear.ClearRange(keys.MinKey, keys.Key("\xff\xff\xff\xff")); err != nil {
+			t.Fatal(err)
+		}
+		if err := clear.Commit(false); err != nil {
+			t.Fatal(err)
 		}
 	})
 }

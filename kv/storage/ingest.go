@@ -124,9 +124,15 @@ func stampSST(buf *SSTBuffer, sst []byte, ts hlc.Timestamp) error {
 	return nil
 }
 
+// stagedPath returns a new name for a file beside the store, which is removed
+// when the store is opened.
+func (e *Engine) stagedPath() string {
+	return filepath.Join(e.stagingDir(), fmt.Sprintf("%s%d.sst", stagedPrefix, e.ingestSeq.Add(1)))
+}
+
 // stage writes a file beside the store, durably.
 func (e *Engine) stage(sst []byte) (path string, err error) {
-	path = filepath.Join(e.stagingDir(), fmt.Sprintf("%s%d.sst", stagedPrefix, e.ingestSeq.Add(1)))
+	path = e.stagedPath()
 	f, err := e.fs.Create(path, vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return "", err

@@ -20,7 +20,8 @@ import (
 // high, for ever, and then costs a look.
 //
 // Invariant: a slot's count is at least the number of locks in the engine on its
-// keys. Everything that writes locks goes through Batch.putLock and clearLock.
+// keys. Everything that writes locks goes through Batch.putLock and clearLock, or
+// is counted where it is taken over: IngestIntents, ReplaceSpans, Batch.ApplyRepr.
 type lockFilter struct {
 	// slots hold a count in the low half and, in the high half, how often it was
 	// raised.
@@ -44,6 +45,9 @@ func lockSlot(key keys.Key) uint32 { return uint32(xxhash.Sum64(key) % lockFilte
 func (f *lockFilter) load(slot uint32) slotState { return slotState(f.slots[slot].Load()) }
 
 func (f *lockFilter) raise(slot uint32) { f.slots[slot].Add(1<<32 | 1) }
+
+// raiseBy is raise, n times.
+func (f *lockFilter) raiseBy(slot, n uint32) { f.slots[slot].Add(uint64(n)<<32 | uint64(n)) }
 
 func (f *lockFilter) lower(slot uint32) { f.slots[slot].Add(^uint64(0)) }
 

@@ -46,13 +46,26 @@ func TestRandomHistoriesAgainstModel(t *testing.T) {
 }
 
 func runHistory(t *testing.T, seed uint64) (views int) {
-	h := &history{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), fs: vfs.NewMem()}
+	h := openHistory(t, seed)
+	defer func() { _ = h.e.Close() }()
 	defer func() {
 		if r := recover(); r != nil {
 			t.Errorf("seed %d, step %d: panic", seed, h.step)
 			panic(r)
 		}
 	}()
+	for h.step = 0; h.step < *randomSteps && !t.Failed(); h.step++ {
+		h.one()
+	}
+	if t.Failed() {
+		t.Logf("repeat with -run TestRandomHistories -seed %d\n%s", seed, strings.Join(h.log[max(0, len(h.log)-60):], "\n"))
+	}
+	return h.views
+}
+
+// openHistory begins a history on an empty store; the caller closes h.e.
+func openHistory(t *testing.T, seed uint64) *history {
+	h := &history{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), fs: vfs.NewMem()}
 	h.m = newModel(modelKeys())
 	h.now = 100
 	h.noRanges = h.rng.IntN(3) == 0
@@ -65,14 +78,7 @@ func runHistory(t *testing.T, seed uint64) (views int) {
 		t.Fatal(err)
 	}
 	h.e = e
-	defer func() { _ = h.e.Close() }()
-	for h.step = 0; h.step < *randomSteps && !t.Failed(); h.step++ {
-		h.one()
-	}
-	if t.Failed() {
-		t.Logf("repeat with -run TestRandomHistories -seed %d\n%s", seed, strings.Join(h.log[max(0, len(h.log)-60):], "\n"))
-	}
-	return h.views
+	return h
 }
 
 // history is one run.
@@ -92,6 +98,9 @@ type history struct {
 	st       Stats
 	log      []string
 	views    int // restores whose fingerprint was compared
+	// committing, if set, is shown each batch before it is committed. Nothing is
+	// ingested then.
+	committing func(b *Batch)
 }
 
 func (h *history) logf(format string, args ...any) {
@@ -198,6 +207,9 @@ func (h *history) writeMany(fn func(b *Batch, st *Stats) error, partial bool) er
 		}
 		return err
 	}
+	if h.committing != nil {
+		h.committing(b)
+	}
 	h.must(b.Commit(h.rng.IntN(4) == 0))
 	h.st.Add(st)
 	return nil
@@ -222,7 +234,7 @@ func (h *history) one() {
 			h.txns = append(h.txns, tx)
 		}
 	case n < 23:
-		if tx := h.txn(); tx != nil {
+		if tx := h.txn(); tx != nil && h.committing == nil {
 			tx.Sequence++
 			h.putSorted(tx)
 		}

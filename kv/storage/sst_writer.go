@@ -107,6 +107,30 @@ func (s *SSTWriter) PutRangeTombstone(span keys.Span, ts hlc.Timestamp) error {
 	return nil
 }
 
+// deleteRaw adds the removal of an engine key.
+func (s *SSTWriter) deleteRaw(engineKey []byte) error {
+	s.n++
+	if err := s.w.Delete(engineKey); err != nil {
+		return fmt.Errorf("writing an sstable: %w", markEngineError(err))
+	}
+	return nil
+}
+
+// clear makes the file, once ingested, remove all that the store has in [from, to)
+// but not what is in the file itself; with ranged, range keys too. It comes before
+// range tombstones of the file.
+func (s *SSTWriter) clear(from, to []byte, ranged bool) error {
+	s.n++
+	err := s.w.DeleteRange(from, to)
+	if err == nil && ranged {
+		err = s.w.RangeKeyDelete(from, to)
+	}
+	if err != nil {
+		return fmt.Errorf("writing an sstable: %w", markEngineError(err))
+	}
+	return nil
+}
+
 // Empty says whether nothing was added.
 func (s *SSTWriter) Empty() bool { return s.n == 0 }
 
