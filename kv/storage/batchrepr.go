@@ -113,6 +113,9 @@ func isLockKey(engineKey []byte) bool {
 // the form that Repr gave. Malformed bytes are refused (ErrCorrupt) and add
 // nothing.
 //
+// What is not malformed is trusted: a batch is to be applied where the one it
+// comes from was, with what that one met.
+//
 // A batch made by NewBatch keeps better count of the locks that go than one made
 // by NewWriteBatch: see lockFilter.
 func (b *Batch) ApplyRepr(repr []byte) error {

@@ -23,5 +23,6 @@
 //
 // Start reading at enginekey.go (bytes of a key), lock.go (bytes of a lock),
 // then mvcc_scan.go and mvcc_put.go; export.go and restore.go are the road of a
-// backup.
+// backup; spans.go, spanstream.go and spanreceive.go that of a replica to another
+// store.
 package storage

@@ -243,7 +243,6 @@ func FuzzBatchRepr(f *testing.F) {
 		if _, _, err := e.ChecksumSpans(context.Background(), whole); err != nil {
 			t.Fatal(err)
 		}
-		checkLockFilter(t, e, false)
 		clear := e.NewBatch()
 		defer clear.Close()
 		if err := clear.ClearRange(keys.MinKey, keys.Key("\xff\xff\xff\xff")); err != nil {

@@ -242,7 +242,7 @@ func TestReplaceSpansCopiesARange(t *testing.T) {
 			if sum, n := checksum(t, to.e, set); sum != wantSum || n != wantCounts {
 				t.Errorf("%s: checksum %x of %+v, source %x of %+v", when, sum, n, wantSum, wantCounts)
 			}
-			checkLockFilter(t, to.e, false)
+			checkLockFilter(t, to.e, true)
 			checkRangeKeySpans(t, to.e)
 			checkStaging(t, to.e)
 		}

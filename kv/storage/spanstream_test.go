@@ -93,6 +93,15 @@ func TestDamagedStreamChangesNothing(t *testing.T) {
 		bad[n] ^= bit
 		refused(fmt.Sprintf("byte %d with %x flipped", n, bit), bytes.NewReader(bad))
 	}
+	// The spans are in the first frame alone: no checksum but its own covers them.
+	for _, i := range []int{1, len(fs) - 1} {
+		at := len(bytes.Join(fs[:i], nil))
+		for n := range fs[i] {
+			bad := bytes.Clone(good)
+			bad[at+n] ^= 1 << rng.IntN(8)
+			refused(fmt.Sprintf("byte %d of frame %d flipped", n, i), bytes.NewReader(bad))
+		}
+	}
 	if err := refused("another version", bytes.NewReader(append([]byte(spanStreamMark+"\x02"), good[8:]...))); !strings.Contains(err.Error(), "version 2") {
 		t.Errorf("another version: %v", err)
 	}
