@@ -191,3 +191,24 @@ func (c *Clock) PhysicalTime() time.Time { return time.Unix(0, c.now()).UTC() }
 
 // MaxOffset returns the bound on clock differences within the cluster.
 func (c *Clock) MaxOffset() time.Duration { return c.maxOffset }
+
+// OffsetError says that a timestamp of another node is further ahead of this
+// machine's clock than clocks of one cluster may be apart.
+type OffsetError struct {
+	Ahead, MaxOffset time.Duration
+}
+
+func (e *OffsetError) Error() string {
+	return fmt.Sprintf("the clock of the other node is %s ahead of this one's, more than the maximum offset of %s", e.Ahead, e.MaxOffset)
+}
+
+// Receive is Update with a timestamp of another node. It refuses one that is too
+// far ahead with an *OffsetError, so that one wrong clock does not drag all
+// others along. Without a maximum offset nothing is too far.
+func (c *Clock) Receive(t Timestamp) error {
+	if ahead := time.Duration(t.WallTime - c.now()); c.maxOffset > 0 && t.WallTime > 0 && ahead > c.maxOffset {
+		return &OffsetError{Ahead: ahead, MaxOffset: c.maxOffset}
+	}
+	c.Update(t)
+	return nil
+}

@@ -1,6 +1,7 @@
 package hlc
 
 import (
+	"errors"
 	"math"
 	"testing"
 	"time"
@@ -46,5 +47,22 @@ func TestAsOfSystemTimeRoundTrip(t *testing.T) {
 		if ts, err := ParseAsOfSystemTime(bad); err == nil {
 			t.Errorf("%q was accepted as %s", bad, ts)
 		}
+	}
+}
+
+func TestReceiveRefusesClocksThatAreFarAhead(t *testing.T) {
+	c := NewClock(func() int64 { return 1000 }, 50)
+	if err := c.Receive(Timestamp{WallTime: 1050, Logical: 3}); err != nil {
+		t.Fatal(err)
+	}
+	var off *OffsetError
+	if err := c.Receive(Timestamp{WallTime: 1051}); !errors.As(err, &off) || off.Ahead != 51 {
+		t.Fatalf("got %v", err)
+	}
+	if got, want := c.Now(), (Timestamp{WallTime: 1050, Logical: 4}); got != want {
+		t.Fatalf("got %s, want %s", got, want)
+	}
+	if err := c.Receive(Timestamp{}); err != nil {
+		t.Fatal(err)
 	}
 }

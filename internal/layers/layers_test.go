@@ -107,7 +107,7 @@ func TestWrappedDependencies(t *testing.T) {
 		"github.com/hashicorp/memberlist":                      {"gossip"},
 		"github.com/cockroachdb/pebble/v2":                     {"kv/storage"},
 		"github.com/jackc/pgproto3/v2":                         {"server/pgwire"},
-		"go.etcd.io/raft/v3":                                   {"kv/kvserver"},
+		"go.etcd.io/raft/v3":                                   {"kv/kvserver", "kv/noderpc"},
 		"github.com/auxten/postgresql-parser/pkg/sql/sem/tree": {"sql", "backupccl", "server"},
 	}
 	for _, p := range listPackages(t) {

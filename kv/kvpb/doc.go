@@ -6,5 +6,6 @@
 // speak it, so that a replica on another node can stand where a local one does.
 // Everything here is data; behaviour lives on both sides of it.
 //
-// Start reading at batch.go, then txn.go and errors.go.
+// Start reading at batch.go, then txn.go and errors.go; wire.go has the form in
+// which all of it goes to another node.
 package kvpb
