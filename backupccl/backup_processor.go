@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strconv"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -53,7 +54,8 @@ type processor struct {
 	bucket    int // of this node
 	pageBytes int64
 	rowBytes  int64
-	view      bool // find out what the merged view is
+	view      bool      // find out what the merged view is
+	pushAt    time.Time // see exportPages
 	// isPrimary says whether an index holds the rows themselves.
 	isPrimary func(table, index uint32) bool
 	report    func(context.Context, outcome) error
@@ -135,7 +137,7 @@ func (w *exportWorker) export(ctx context.Context, pc piece) error {
 		opts.StartTime = pc.start.Add(shift)
 	}
 	from := pc.span.Key
-	return w.p.s.exportPages(ctx, pc.span, opts, func(page *kv.ExportPage) error {
+	return w.p.s.exportPages(ctx, pc.span, opts, w.p.pushAt, func(page *kv.ExportPage) error {
 		covered := keys.Span{Key: from, EndKey: pc.span.End()}
 		if page.Resume != nil {
 			covered.EndKey = page.Resume.Key

@@ -227,7 +227,7 @@ func (b *backupRun) exportOnce(ctx context.Context) error {
 	p := &processor{
 		s: b.s, d: b.d, locs: b.locs, bucket: b.locs.BucketFor(b.s.cfg.Locality),
 		pageBytes: min(maxPageBytes, b.s.cfg.Settings.fileSize.Get()), rowBytes: maxRowBytes,
-		isPrimary: b.isPrimary, report: b.report,
+		isPrimary: b.isPrimary, report: b.report, pushAt: b.mu.began.Add(b.s.cfg.Settings.priorityAfter.Get()),
 		view: manifest.Time(b.d.StartTime).IsEmpty() || b.s.cfg.Settings.chainFingerprints.Get(),
 	}
 	if n := b.s.cfg.Testing.PageBytes; n > 0 {

@@ -2,8 +2,10 @@ package backupccl
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sort"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -14,6 +16,7 @@ import (
 	"github.com/holdfastdb/holdfast/internal/pgerr"
 	"github.com/holdfastdb/holdfast/internal/systables"
 	"github.com/holdfastdb/holdfast/kv"
+	"github.com/holdfastdb/holdfast/kv/kvpb"
 	"github.com/holdfastdb/holdfast/kv/storage"
 	"github.com/holdfastdb/holdfast/sql/catalog"
 	"github.com/holdfastdb/holdfast/sql/catalog/catalogpb"
@@ -120,7 +123,7 @@ func (s *Service) descriptorRevisions(ctx context.Context, start, end hlc.Timest
 	var out []revision
 	span := systables.Descriptor.Span()
 	opts := kv.ExportOptions{StartTime: start, EndTime: end, AllRevisions: true, TargetBytes: 16 << 20}
-	err := s.exportPages(ctx, span, opts, func(p *kv.ExportPage) error {
+	err := s.exportPages(ctx, span, opts, time.Time{}, func(p *kv.ExportPage) error {
 		if len(p.SST) == 0 {
 			return nil
 		}
@@ -177,10 +180,13 @@ func modificationTime(d catalog.Descriptor, latest hlc.Timestamp) hlc.Timestamp 
 	return t
 }
 
-// exportPages exports a span page by page.
-func (s *Service) exportPages(ctx context.Context, span keys.Span, opts kv.ExportOptions, fn func(*kv.ExportPage) error) error {
+// exportPages exports a span page by page. From pushAt on open transactions that
+// are in the way are pushed; before, they are waited for.
+func (s *Service) exportPages(
+	ctx context.Context, span keys.Span, opts kv.ExportOptions, pushAt time.Time, fn func(*kv.ExportPage) error,
+) error {
 	for {
-		p, err := s.cfg.DB.Export(ctx, span, opts)
+		p, err := s.exportPage(ctx, span, opts, pushAt)
 		if err != nil {
 			return err
 		}
@@ -191,6 +197,37 @@ func (s *Service) exportPages(ctx context.Context, span keys.Span, opts kv.Expor
 			return nil
 		}
 		span, opts.ResumeTS, opts.ResumeMidRow = *p.Resume, p.ResumeTS, p.MidRow
+	}
+}
+
+// exportPage exports one page, within the time that is set for it.
+func (s *Service) exportPage(ctx context.Context, span keys.Span, opts kv.ExportOptions, pushAt time.Time) (kv.ExportPage, error) {
+	attempt := func() (kv.ExportPage, error) {
+		limit := s.cfg.Settings.readTimeout.Get()
+		if limit == 0 {
+			return s.cfg.DB.Export(ctx, span, opts)
+		}
+		ctx, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		p, err := s.cfg.DB.Export(ctx, span, opts)
+		if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			err = fmt.Errorf("reading took longer than bulkio.backup.read_timeout allows, %s: %w", limit, err)
+		}
+		return p, err
+	}
+	for {
+		wait := time.Until(pushAt)
+		opts.NoWait = wait > 0
+		p, err := attempt()
+		var locked *kvpb.LockNotAvailableError
+		if !opts.NoWait || !errors.As(err, &locked) {
+			return p, err
+		}
+		select {
+		case <-time.After(min(wait, s.cfg.Settings.readRetryDelay.Get())):
+		case <-ctx.Done():
+			return p, ctx.Err()
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sort"
+	"time"
 
 	"github.com/holdfastdb/holdfast/backupccl/backuppb"
 	"github.com/holdfastdb/holdfast/backupccl/manifest"
@@ -124,7 +125,7 @@ func (s *Service) commentChanges(ctx context.Context, relevant map[uint32]bool, 
 	}
 	span := systables.Comments.Span()
 	opts := kv.ExportOptions{StartTime: start, EndTime: end, AllRevisions: true, TargetBytes: 16 << 20}
-	err := s.exportPages(ctx, span, opts, func(p *kv.ExportPage) error {
+	err := s.exportPages(ctx, span, opts, time.Time{}, func(p *kv.ExportPage) error {
 		if len(p.SST) == 0 {
 			return nil
 		}

@@ -1,9 +1,11 @@
 package backupccl
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -611,19 +613,102 @@ func TestMovedEnd(t *testing.T) {
 	}
 }
 
-// TestWriteOnce runs a chain on a store that refuses to delete: nothing needs it.
+// TestWriteOnce runs a chain in a place whose objects are locked: it refuses to
+// delete, and a write to a name that was ever taken is an alarm. Full and
+// incremental backups, one that fails, one that pauses and is resumed, and restores
+// need neither.
 func TestWriteOnce(t *testing.T) {
-	n, model := sampleNode(t, nodeOptions{testing: Testing{PageBytes: 3000}})
-	n.places.wrap = func(s extstore.Store) extstore.Store { return noDelete{s} }
-	n.mustRun(backupInto(databases("d")))
-	n.mustRun(backupInto(databases("d"), latest))
-	n.mustRun(restoreFrom(databases("d"), newName("e")))
-	n.expect("e", "t", model)
+	var place lockedPlace
+	place.body = map[string]string{}
+	var pause, fail atomic.Bool
+	n, model := sampleNode(t, nodeOptions{testing: Testing{PageBytes: 3000, Hook: func(_ context.Context, where string) error {
+		if where == "backup.after.checkpoint" && fail.Load() {
+			return extstore.Permanent(errors.New("planted"))
+		}
+		if (where == "backup.after.checkpoint" || where == "backup.after.manifest") && pause.CompareAndSwap(true, false) {
+			return extstore.Permanent(jobs.PauseSelf("planted"))
+		}
+		return nil
+	}}})
+	n.places.wrap = func(s extstore.Store) extstore.Store { return &lockedStore{Store: s, place: &place} }
+	n.mustRun(backupInto(databases("d"), withHistory))
+	tbl := n.table("d", "t")
+	for round := range 3 {
+		n.write(tbl, model, someRows(int64(100*round), 150, fmt.Sprint("round", round)))
+		stmt := backupInto(databases("d"), latest, withHistory)
+		if round == 2 {
+			stmt = backupInto(databases("d")) // LATEST moves.
+		}
+		fail.Store(true)
+		if _, err := n.run(stmt); err == nil || !strings.Contains(err.Error(), "planted") {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		fail.Store(false)
+		pause.Store(true)
+		if _, err := n.run(stmt); err == nil || !strings.Contains(err.Error(), "paused") {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		rec := n.waitState(jobs.TypeBackup, jobs.Paused)
+		n.control(func(ctx context.Context, txn *kv.Txn) error { return n.jobs.Resume(ctx, txn, rec.ID) })
+		if err := n.jobs.Wait(t.Context(), rec.ID); err != nil {
+			t.Fatal(err)
+		}
+		n.mustRun(restoreFrom(databases("d"), newName("e")))
+		n.expect("e", "t", model)
+		n.dropDatabase("e")
+	}
+	if place.puts < 50 || place.deletes == 0 {
+		t.Errorf("%d writes and %d refused deletions are too few to show anything", place.puts, place.deletes)
+	}
+	for _, name := range place.taken {
+		// A lock or a manifest that is taken is how rivals learn of each other; there
+		// are none here.
+		t.Errorf("%s was written twice", name)
+	}
+	// What was written is still what is there.
+	for name, want := range place.body {
+		got, err := extstore.ReadAll(t.Context(), n.places.mem("/c"), name, 1<<30)
+		if err != nil || string(got) != want {
+			t.Errorf("%s changed: %v", name, err)
+		}
+	}
 }
 
-type noDelete struct{ extstore.Store }
+// lockedPlace is what a lockedStore remembers.
+type lockedPlace struct {
+	mu            sync.Mutex
+	body          map[string]string
+	taken         []string
+	puts, deletes int
+}
 
-func (noDelete) Delete(context.Context, string) error {
+// lockedStore keeps each object for ever.
+type lockedStore struct {
+	extstore.Store
+	place *lockedPlace
+}
+
+func (s *lockedStore) Put(ctx context.Context, name string, body io.Reader) error {
+	b, err := io.ReadAll(body)
+	if err != nil {
+		return err
+	}
+	err = s.Store.Put(ctx, name, bytes.NewReader(b))
+	s.place.mu.Lock()
+	defer s.place.mu.Unlock()
+	s.place.puts++
+	if _, ok := s.place.body[name]; ok {
+		s.place.taken = append(s.place.taken, name)
+	} else if err == nil { // One that was given up leaves nothing.
+		s.place.body[name] = string(b)
+	}
+	return err
+}
+
+func (s *lockedStore) Delete(context.Context, string) error {
+	s.place.mu.Lock()
+	defer s.place.mu.Unlock()
+	s.place.deletes++
 	return extstore.Permanent(errors.New("object is locked"))
 }
 

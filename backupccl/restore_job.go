@@ -2,7 +2,6 @@ package backupccl
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sort"
@@ -17,7 +16,6 @@ import (
 	"github.com/holdfastdb/holdfast/internal/systables"
 	"github.com/holdfastdb/holdfast/jobs"
 	"github.com/holdfastdb/holdfast/kv"
-	"github.com/holdfastdb/holdfast/kv/storage"
 	"github.com/holdfastdb/holdfast/sql/catalog"
 	"github.com/holdfastdb/holdfast/sql/catalog/catalogpb"
 )
@@ -37,6 +35,10 @@ type restoreResumer struct {
 // Resume implements jobs.Resumer.
 func (r *restoreResumer) Resume(ctx context.Context, job *jobs.Job) error {
 	defer gcpace.Tighten()()
+	return r.pauseInstead(job, r.resume(ctx, job))
+}
+
+func (r *restoreResumer) resume(ctx context.Context, job *jobs.Job) error {
 	r.log = job.Log
 	d := &backuppb.RestoreDetails{}
 	if err := proto.Unmarshal(job.Payload().Details, d); err != nil {
@@ -75,10 +77,7 @@ func (r *restoreResumer) Resume(ctx context.Context, job *jobs.Job) error {
 		if err := job.CheckPausepoint("restore.before_flow"); err != nil {
 			return err
 		}
-		if err := r.restoreData(ctx, job, src, d); err != nil {
-			if pgerr.GetCode(err) == pgerr.DiskFull || errors.Is(err, storage.ErrDiskFull) {
-				return jobs.PauseSelf(fmt.Sprintf("the disk is full: %s", err))
-			}
+		if err := r.restoreDataPatiently(ctx, job, src, d); err != nil {
 			return err
 		}
 		if err := r.s.hook(ctx, "restore.before.publish"); err != nil {

@@ -101,10 +101,16 @@ func (r *restoreResumer) restoreData(ctx context.Context, job *jobs.Job, src *re
 	if err != nil {
 		return err
 	}
-	pieces := cutPieces(plans, manifest.Spans(run.mu.progress.Done))
+	pieces := cutPieces(plans, manifest.Spans(run.mu.progress.Done),
+		r.s.cfg.Settings.restoreSpanBytes.Get(), int(r.s.cfg.Settings.restoreSpanFiles.Get()))
 	run.mu.pieces, run.mu.began, run.mu.savedAt = len(pieces), time.Now(), time.Now()
 	job.Log.InfoContext(ctx, "restoring data", "indexes", len(plans), "pieces", len(pieces), "layers", len(src.layers))
 	if err := run.process(ctx, pieces); err != nil {
+		if ctx.Err() == nil { // What is done stays done when it is tried again.
+			if saveErr := run.save(ctx, false); saveErr != nil {
+				job.Log.WarnContext(ctx, "last checkpoint not written", "err", saveErr)
+			}
+		}
 		return err
 	}
 	if err := run.verify(plans); err != nil {
@@ -269,21 +275,22 @@ func holdsIndex(f *backuppb.File, sp keys.Span) bool {
 }
 
 // cutPieces cuts the indexes at the starts of files, so that a piece brings in
-// about restorePieceBytes, and leaves out what is done. Done spans are in new
-// keys.
-func cutPieces(plans []*indexPlan, done []keys.Span) []restorePiece {
+// about pieceBytes from at most maxFiles that begin in it, and leaves out what is
+// done. Done spans are in new keys.
+func cutPieces(plans []*indexPlan, done []keys.Span, pieceBytes int64, maxFiles int) []restorePiece {
 	var out []restorePiece
 	for _, p := range plans {
 		var cuts []keys.Key
-		size := int64(0)
+		size, count := int64(0), 0
 		for _, f := range p.files {
-			if size >= restorePieceBytes && p.span.Contains(f.Span.Key) && p.span.Key.Less(f.Span.Key) {
+			if (size >= pieceBytes || count >= maxFiles) && p.span.Contains(f.Span.Key) && p.span.Key.Less(f.Span.Key) {
 				cut := keys.RowPrefix(f.Span.Key)
 				if n := len(cuts); n == 0 || cuts[n-1].Less(cut) {
 					cuts = append(cuts, cut)
-					size = 0
+					size, count = 0, 0
 				}
 			}
+			count++
 			size += f.GetEntryCounts().GetDataSize()
 		}
 		parts := make([]keys.Span, 0, len(cuts)+1)
@@ -418,6 +425,9 @@ func (run *restoreRun) ingest(
 			return err
 		}
 		if page.FileBytes > 0 && !run.verifyOnly {
+			if err := run.s.ingest.Wait(ctx, buf.Len()); err != nil {
+				return err
+			}
 			sp := keys.Span{Key: page.First, EndKey: page.Last.Next()}
 			// A piece may be repeated after a crash. A worker that outlived its job's
 			// claim must not write over what users did since the restore was published.

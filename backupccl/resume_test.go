@@ -298,7 +298,7 @@ func TestLateWorker(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, pc := range cutPieces(plans, nil) {
+		for _, pc := range cutPieces(plans, nil, restorePieceBytes, 200) {
 			if err := run.piece(ctx, newFileCache(1<<20, t.TempDir()), &storage.SSTBuffer{}, pc); first == nil {
 				first = err
 			}
@@ -542,6 +542,9 @@ func TestBucketGone(t *testing.T) {
 	n.mustRun(backupInto(databases("d")))
 	tbl := n.table("d", "t")
 	n.write(tbl, model, rows{5: "changed"})
+	n.svc.cfg.Settings.restoreRetryMax.SetForTest(time.Millisecond)
+	n.svc.cfg.Workers = 1
+	paused := 0
 	var count, from atomic.Int64
 	n.places.wrap = func(s extstore.Store) extstore.Store {
 		f := fault.New(s, func(fault.Op) fault.Action {
@@ -573,6 +576,18 @@ func TestBucketGone(t *testing.T) {
 			if !strings.Contains(err.Error(), "connection refused") {
 				t.Errorf("%s, gone at %d: %v", stmt, at, err)
 			}
+			if strings.Contains(err.Error(), "was paused before it completed with reason: exhausted retries: ") {
+				// Something was restored: it waits for the bucket.
+				paused++
+				n.expect("e", "t", nil)
+				rec := n.waitState(jobs.TypeRestore, jobs.Paused)
+				n.control(func(ctx context.Context, txn *kv.Txn) error { return n.jobs.Resume(ctx, txn, rec.ID) })
+				if err := n.jobs.Wait(t.Context(), rec.ID); err != nil {
+					t.Fatalf("%s, gone at %d, resumed: %v", stmt, at, err)
+				}
+				succeeded()
+				continue
+			}
 			if off := n.offlineObjects(); len(off) > 0 {
 				t.Errorf("%s, gone at %d: %v stay behind", stmt, at, off)
 			}
@@ -585,8 +600,14 @@ func TestBucketGone(t *testing.T) {
 		}
 	}
 	gone(backupInto(databases("d"), latest), func() {})
+	if paused > 0 {
+		t.Error("a backup paused")
+	}
 	gone(restoreFrom(databases("d"), newName("e")), func() {
 		n.expect("e", "t", model)
 		n.dropDatabase("e")
 	})
+	if paused == 0 {
+		t.Error("no restore paused")
+	}
 }

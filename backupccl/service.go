@@ -81,10 +81,40 @@ type Settings struct {
 	checkpointInterval            *settings.Duration
 	fullWithSubdir                *settings.Bool
 	chainFingerprints             *settings.Bool
+	// How reads of a backup treat open transactions.
+	priorityAfter, readTimeout, readRetryDelay *settings.Duration
+	// How a restore cuts and paces its work, and how long it tries again.
+	restoreSpanBytes, ingestRate *settings.ByteSize
+	restoreSpanFiles             *settings.Int
+	restoreRetryMax              *settings.Duration
+}
+
+// registerInert defines settings that scripts of the documented store set and that
+// change nothing here: what they would tune is done otherwise or needs several
+// nodes.
+func registerInert(reg *settings.Registry) {
+	const inert = "; has no effect"
+	reg.ByteSize("bulkio.backup.merge_file_buffer_size", "buffer for small files; they are gathered in any case"+inert, 128<<20, settings.Positive)
+	reg.Bool("bulkio.backup.balanced_distribution.enabled", "read from random replicas"+inert, false)
+	reg.Bool("bulkio.backup.presplit_request_spans.enabled", "split requests by range, which is always done"+inert, true)
+	reg.Bool("bulkio.backup.elastic_control.enabled", "let exports yield the CPU"+inert, true)
+	reg.Bool("backup.write_metadata_with_external_ssts.enabled", "keep lists of files and descriptors beside the manifest, which is always done"+inert, true)
+	reg.Int("bulkio.restore.insert_stats_workers", "workers that restore statistics, which come with the descriptors"+inert, 5, settings.Positive)
+	reg.Duration("bulkio.restore.replan_flow_frequency", "time between looks at the nodes that work for a restore"+inert, 10*time.Minute, settings.PositiveDuration)
+	reg.Bool("bulkio.restore.use_simple_import_spans", "another way to cut a restore into pieces"+inert, false)
+	reg.Bool("restore.wait_for_span_config_conformance.enabled", "wait until replicas are where zones want them"+inert, false)
+	reg.Bool("restore.compacted_backups.enabled", "read compacted layers where there are some"+inert, true)
+	reg.Bool("schedules.backup.gc_protection.enabled", "let schedules keep what their next backup needs"+inert, true)
+	reg.Int("kv.bulk_io_write.concurrent_export_requests", "exports that run at once"+inert, 3, settings.Positive)
+	reg.ByteSize("kv.bulk_sst.target_size", "size of one page of an export"+inert, 16<<20, settings.Positive)
+	reg.ByteSize("kv.bulk_sst.max_allowed_overage", "how far a page of an export may exceed its size"+inert, 64<<20, settings.NonNegative)
+	reg.Duration("kv.protectedts.reconciliation.interval", "time between looks for protections of jobs that are gone"+inert, 5*time.Minute, settings.PositiveDuration)
+	reg.Duration("kv.protectedts.poll_interval", "time between looks at protections, which are read when they count"+inert, 2*time.Minute, settings.PositiveDuration)
 }
 
 // RegisterSettings defines the cluster settings of this package in reg.
 func RegisterSettings(reg *settings.Registry) *Settings {
+	registerInert(reg)
 	positive := func(n int64) error {
 		if n <= 0 {
 			return fmt.Errorf("must be greater than 0, is %d", n)
@@ -106,6 +136,21 @@ func RegisterSettings(reg *settings.Registry) *Settings {
 		chainFingerprints: reg.Bool("bulkio.backup.chain_fingerprints.enabled",
 			"when true, incremental backups look up what each changed key was before, so that a restore of the chain "+
 				"can be compared with a fingerprint of all of it", true),
+		priorityAfter: reg.Duration("bulkio.backup.read_with_priority_after",
+			"how long a running backup waits for open transactions before it reads past them; doing so moves their timestamps",
+			0, settings.NonNegativeDuration),
+		readTimeout: reg.Duration("bulkio.backup.read_timeout",
+			"longest time that one read of a backup may take, 0 for no limit", 5*time.Minute, settings.NonNegativeDuration),
+		readRetryDelay: reg.Duration("bulkio.backup.read_retry_delay",
+			"time between two looks at a key that an open transaction has locked, until bulkio.backup.read_with_priority_after", 5*time.Second, settings.PositiveDuration),
+		restoreSpanBytes: reg.ByteSize("backup.restore_span.target_size",
+			"how much data one piece of a restore brings in, about", restorePieceBytes, settings.Positive),
+		restoreSpanFiles: reg.Int("backup.restore_span.max_file_count",
+			"number of files at which a piece of a restore is cut", 200, settings.Positive),
+		ingestRate: reg.ByteSize("kv.bulk_io_write.max_rate",
+			"bytes per second that restores write into the store", 1<<40, settings.Positive),
+		restoreRetryMax: reg.Duration("restore.retry_max_duration",
+			"how long a restore that cannot reach its backup tries again before it pauses", 72*time.Hour, settings.PositiveDuration),
 		fullWithSubdir: reg.Bool("bulkio.backup.deprecated_full_backup_with_subdir.enabled",
 			"when true, BACKUP INTO 'subdir' IN takes a full backup if there is none", false),
 	}
@@ -117,6 +162,7 @@ type Service struct {
 	// lastCompleted is when the last backup ended whose statement asked for
 	// updates_cluster_monitoring_metrics. Its name is what alerts look for.
 	lastCompleted prometheus.Gauge
+	ingest        *extstore.Limiter // of what restores write into the store
 }
 
 // NewService returns a Service.
@@ -127,7 +173,11 @@ func NewService(cfg Config) *Service {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Service{cfg: cfg, lastCompleted: prometheus.NewGauge(prometheus.GaugeOpts{
+	rate := func() int64 { return 0 }
+	if cfg.Settings != nil {
+		rate = cfg.Settings.ingestRate.Get
+	}
+	return &Service{cfg: cfg, ingest: extstore.LimiterOf(rate), lastCompleted: prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "schedules_BACKUP_last_completed_time",
 		Help: "Unix time of the last backup that succeeded and updates the monitoring metrics.",
 	})}

@@ -37,6 +37,10 @@ func PauseSelf(reason string) error {
 	return &markedError{error: errors.New(reason), mark: markPause, reason: reason}
 }
 
+// Marked says whether somebody has decided already what becomes of a job that ends
+// its run with err.
+func Marked(err error) bool { return markOf(err).mark != 0 }
+
 func markOf(err error) *markedError {
 	var m *markedError
 	if errors.As(err, &m) {

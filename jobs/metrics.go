@@ -12,6 +12,7 @@ import (
 type Metrics struct {
 	adoptIterations prometheus.Counter
 	claimed         prometheus.Counter
+	resumed         prometheus.Counter
 
 	mu struct {
 		sync.Mutex
@@ -20,7 +21,8 @@ type Metrics struct {
 }
 
 type typeMetrics struct {
-	currentlyRunning                           prometheus.Gauge
+	currentlyRunning, currentlyPaused          prometheus.Gauge
+	currentlyIdle                              prometheus.Gauge // a job never idles here, but alerts name it
 	resumeCompleted, resumeFailed, resumeRetry prometheus.Counter
 	revertCompleted, revertFailed, revertRetry prometheus.Counter
 }
@@ -31,6 +33,8 @@ func newMetrics() *Metrics {
 			Name: "jobs_adopt_iterations", Help: "Number of looks for jobs to claim."}),
 		claimed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "jobs_claimed_jobs", Help: "Number of jobs claimed by this node."}),
+		resumed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "jobs_resumed_claimed_jobs", Help: "Number of jobs that this node started to run."}),
 	}
 	m.mu.byType = make(map[string]*typeMetrics)
 	for _, t := range []string{TypeBackup, TypeRestore, TypeSchemaChange, TypeSchemaChangeGC} {
@@ -52,6 +56,10 @@ func (m *Metrics) of(jobType string) *typeMetrics {
 	t := &typeMetrics{
 		currentlyRunning: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: prefix + "currently_running", Help: "Number of jobs of this type that run on this node."}),
+		currentlyPaused: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: prefix + "currently_paused", Help: "Number of jobs of this type that are paused."}),
+		currentlyIdle: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: prefix + "currently_idle", Help: "Number of jobs of this type that run and have nothing to do."}),
 		resumeCompleted: counter("resume_completed", "Runs that completed their job."),
 		resumeFailed:    counter("resume_failed", "Runs that failed for good."),
 		resumeRetry:     counter("resume_retry_error", "Runs that ended with an error that may pass."),
@@ -64,6 +72,18 @@ func (m *Metrics) of(jobType string) *typeMetrics {
 }
 
 func (m *Metrics) running(jobType string, by float64) { m.of(jobType).currentlyRunning.Add(by) }
+
+// paused takes how many jobs of each type are paused in the cluster.
+func (m *Metrics) paused(byType map[string]int) {
+	for t := range byType {
+		m.of(t)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for name, t := range m.mu.byType {
+		t.currentlyPaused.Set(float64(byType[name]))
+	}
+}
 
 func (m *Metrics) ended(jobType string, ran, now State, err error) {
 	t := m.of(jobType)
@@ -90,11 +110,12 @@ func (m *Metrics) Describe(chan<- *prometheus.Desc) {}
 func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	ch <- m.adoptIterations
 	ch <- m.claimed
+	ch <- m.resumed
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, t := range m.mu.byType {
 		for _, c := range []prometheus.Metric{
-			t.currentlyRunning, t.resumeCompleted, t.resumeFailed, t.resumeRetry,
+			t.currentlyRunning, t.currentlyPaused, t.currentlyIdle, t.resumeCompleted, t.resumeFailed, t.resumeRetry,
 			t.revertCompleted, t.revertFailed, t.revertRetry,
 		} {
 			ch <- c

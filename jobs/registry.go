@@ -58,6 +58,16 @@ func RegisterSettings(reg *settings.Registry) *Settings {
 		}
 		return nil
 	}
+	const inert = "; has no effect: requests are told at once"
+	reg.Float("jobs.registry.interval.base", "factor of the registry's intervals"+inert, 1, nil)
+	reg.Duration("jobs.registry.interval.adopt", "time between looks for jobs"+inert, 30*time.Second, positive)
+	reg.Duration("jobs.registry.interval.cancel", "time between looks for jobs to stop"+inert, 10*time.Second, positive)
+	reg.Int("jobs.cancel_update_limit", "number of jobs stopped by one look"+inert, 1000, atLeastOne)
+	const noSchedules = "; has no effect in this version, which has no schedules"
+	reg.Bool("jobs.scheduler.enabled", "run schedules"+noSchedules, true)
+	reg.Duration("jobs.scheduler.pace", "time between looks for due schedules"+noSchedules, time.Minute, positive)
+	reg.Int("jobs.scheduler.max_jobs_per_iteration", "number of jobs that one look starts"+noSchedules, 10, atLeastOne)
+	reg.Bool("jobs.scheduler.single_node_scheduler.enabled", "let one node run all schedules"+noSchedules, false)
 	return &Settings{
 		pausepoints: reg.String("jobs.debug.pausepoints",
 			"comma-separated list of places at which jobs pause themselves", "", nil),
@@ -308,8 +318,10 @@ func (r *Registry) adopt(ctx context.Context) error {
 	r.Metrics.adoptIterations.Inc()
 	var ids []ID
 	var live map[string]bool
+	paused := map[string]int{}
 	err := r.cfg.DB.Txn(ctx, func(ctx context.Context, txn *kv.Txn) (err error) {
 		ids = nil
+		clear(paused)
 		if live, err = liveSessions(ctx, txn); err != nil {
 			return err
 		}
@@ -320,11 +332,23 @@ func (r *Registry) adopt(ctx context.Context) error {
 			}
 			ids = append(ids, some...)
 		}
+		atRest, err := idsInState(ctx, txn, Paused)
+		if err != nil {
+			return err
+		}
+		for _, id := range atRest {
+			rec, err := load(ctx, txn, id)
+			if err != nil {
+				return err
+			}
+			paused[rec.Type]++
+		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
+	r.Metrics.paused(paused)
 	for _, id := range ids {
 		if err := r.adoptOne(ctx, id, live); err != nil && !errors.Is(err, ErrNotFound) {
 			return fmt.Errorf("claiming job %d: %w", id, err)
@@ -373,6 +397,7 @@ func (r *Registry) adoptOne(ctx context.Context, id ID, live map[string]bool) er
 	}
 	if start {
 		r.Metrics.claimed.Inc()
+		r.Metrics.resumed.Inc()
 		r.log.InfoContext(ctx, "claimed job", "job", id, "type", rec.Type, "state", rec.State, "epoch", rec.claim.epoch)
 		r.start(rec)
 	} else if rec.State == Paused {

@@ -21,6 +21,7 @@ type ExportOptions struct {
 	View         bool          // see storage.ExportOptions
 	TargetBytes  int64         // a page ends at the row that reaches it; zero: no limit
 	MaxBytes     int64         // a row whose history exceeds it is cut; zero: no limit
+	NoWait       bool          // fail if a transaction has locked a key of the span, instead of pushing it
 }
 
 // ExportPage is one page: an sstable in the store's own format and what it
@@ -40,7 +41,11 @@ type ExportPage struct {
 // write gets a timestamp at or below EndTime. It fails with a
 // *kvpb.BatchTimestampBeforeGCError if what it needs may have been collected.
 func (db *DB) Export(ctx context.Context, span keys.Span, opts ExportOptions) (ExportPage, error) {
-	resp, err := db.sendOne(ctx, kvpb.Header{Timestamp: opts.EndTime, Priority: kvpb.PriorityMax}, kvpb.Request{
+	h := kvpb.Header{Timestamp: opts.EndTime, Priority: kvpb.PriorityMax}
+	if opts.NoWait {
+		h.Priority, h.WaitPolicy = kvpb.PriorityNormal, waitPolicy(false, true)
+	}
+	resp, err := db.sendOne(ctx, h, kvpb.Request{
 		Op: kvpb.OpExport, Key: span.Key, EndKey: span.End(),
 		Args: &kvpb.ExportArgs{
 			StartTime: opts.StartTime, EndTime: opts.EndTime, ResumeTS: opts.ResumeTS, ResumeMidRow: opts.ResumeMidRow,

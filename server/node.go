@@ -269,6 +269,7 @@ func (n *Node) openSQL(ctx context.Context, metrics prometheus.Registerer) error
 	jobsConfig.Constructors = backups.Constructors()
 	jobsConfig.Constructors[jobs.TypeSchemaChangeGC] = func() jobs.Resumer { return &sql.GCResumer{Server: n.sql} }
 	n.jobs = jobs.NewRegistry(jobsConfig)
+	metrics.MustRegister(n.jobs.Metrics)
 
 	sqlConfig := sql.ServerConfig{
 		DB: n.db, Log: n.log, NodeID: int32(n.ident.NodeID), ClusterID: n.ident.ClusterID,

@@ -38,6 +38,9 @@ type gcDetails struct {
 
 type gcProgress struct {
 	Deleted bool `json:"deleted"` // the tombstones are written
+	// TTL is what gc.ttlseconds was when they were. It counts once the database is
+	// gone and another job has taken its zone configuration away.
+	TTL time.Duration `json:"ttl,omitempty"`
 }
 
 // collectTables creates the job for dropped relations.
@@ -139,7 +142,12 @@ func (r *GCResumer) Resume(ctx context.Context, j *jobs.Job) error {
 		if err := r.deleteData(ctx, d); err != nil {
 			return err
 		}
-		b, err := json.Marshal(gcProgress{Deleted: true})
+		ttl, _, err := r.ttl(ctx, d)
+		if err != nil {
+			return err
+		}
+		progress = gcProgress{Deleted: true, TTL: ttl}
+		b, err := json.Marshal(progress)
 		if err != nil {
 			return err
 		}
@@ -151,7 +159,7 @@ func (r *GCResumer) Resume(ctx context.Context, j *jobs.Job) error {
 		}
 	}
 	for {
-		wait, err := r.remaining(ctx, d)
+		wait, err := r.remaining(ctx, d, progress)
 		if err != nil {
 			return err
 		}
@@ -190,22 +198,53 @@ func (r *GCResumer) deleteData(ctx context.Context, d gcDetails) error {
 }
 
 // remaining says how long until the data may be collected.
-func (r *GCResumer) remaining(ctx context.Context, d gcDetails) (time.Duration, error) {
+func (r *GCResumer) remaining(ctx context.Context, d gcDetails, p gcProgress) (time.Duration, error) {
+	ttl, orphaned, err := r.ttl(ctx, d)
+	if err != nil {
+		return 0, err
+	}
+	if orphaned && p.TTL > 0 {
+		ttl = min(ttl, p.TTL)
+	}
+	return time.Until(time.Unix(0, d.DropTime).Add(ttl)), nil
+}
+
+// ttl returns the longest gc.ttlseconds of the tables that are still to be
+// forgotten, and whether their database is gone. An earlier run may have forgotten
+// all of them just before its process died: there is nothing to wait for then.
+func (r *GCResumer) ttl(ctx context.Context, d gcDetails) (ttl time.Duration, orphaned bool, err error) {
 	ids := d.Tables
 	if d.Table != 0 {
 		ids = []catalog.ID{d.Table}
 	}
-	var ttl time.Duration
 	for _, id := range ids {
+		there := false
+		err := r.Server.db.Txn(ctx, func(ctx context.Context, txn *kv.Txn) error {
+			c := r.Server.catalog.NewCollection(txn)
+			defer c.Release()
+			t, err := c.ByID(ctx, id) // Types of its columns may be gone: see TableByID.
+			if there = t != nil; err != nil || !there {
+				return err
+			}
+			db, err := c.ByID(ctx, t.ParentID())
+			orphaned = orphaned || db == nil
+			return err
+		})
+		if err != nil {
+			return 0, false, err
+		}
+		if !there {
+			continue
+		}
 		c, err := r.Server.ZoneForTable(ctx, id)
 		if err != nil {
-			return 0, err
+			return 0, false, err
 		}
 		if c.GCTTLSeconds != nil {
 			ttl = max(ttl, time.Duration(*c.GCTTLSeconds)*time.Second)
 		}
 	}
-	return time.Until(time.Unix(0, d.DropTime).Add(ttl)), nil
+	return ttl, orphaned, nil
 }
 
 // forget removes what the catalog still knows.
@@ -214,7 +253,8 @@ func (r *GCResumer) forget(ctx context.Context, d gcDetails) error {
 		c := r.Server.catalog.NewCollection(txn)
 		defer c.Release()
 		for _, id := range d.Tables {
-			t, err := c.TableByID(ctx, id, catalog.Flags{IncludeDropped: true, IncludeOffline: true})
+			// As it is stored: the types of its columns may be gone.
+			t, err := c.ByID(ctx, id)
 			if err != nil {
 				return err
 			}

@@ -537,7 +537,12 @@ func (s *Server) ZoneForTable(ctx context.Context, id catalog.ID) (zones.Config,
 		}
 		coll := s.catalog.NewCollection(txn)
 		defer coll.Release()
-		if t, err := coll.TableByID(ctx, id, catalog.Flags{IncludeDropped: true, IncludeOffline: true}); err == nil && t != nil {
+		// As it is stored: of a dropped table the types of its columns may be gone.
+		t, err := coll.ByID(ctx, id)
+		if err != nil {
+			return err
+		}
+		if t != nil {
 			if err := get(t.ParentID()); err != nil {
 				return err
 			}

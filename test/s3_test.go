@@ -80,3 +80,91 @@ func TestWrongS3Places(t *testing.T) {
 	}
 	checkLeftovers(t, n)
 }
+
+// TestBucketComesBack takes the bucket away, or the whole service, in the midst of
+// a backup and of a restore. A backup fails clearly, and the next one is whole. A
+// restore that has brought something in waits for a service that does not answer,
+// pauses when the bucket is gone, and when all is mended ends with the right rows.
+func TestBucketComesBack(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for retries")
+	}
+	g := startGateway(t, "bucket")
+	n := node.Start(t)
+	fill(n, 20000)
+	want := n.Content("shop")
+	n.Exec("defaultdb", "SET CLUSTER SETTING backup.restore_span.target_size = '1'", "SET CLUSTER SETTING bulkio.backup.file_size = '64KiB'")
+	slow := func(direction string) {
+		n.Exec("defaultdb", "SET CLUSTER SETTING cloudstorage.s3."+direction+".node_rate_limit = '150KiB'")
+	}
+	fast := func(direction string) {
+		n.Exec("defaultdb", "RESET CLUSTER SETTING cloudstorage.s3."+direction+".node_rate_limit")
+	}
+
+	for _, how := range []string{"bucket", "service"} {
+		take, bring := func() { g.hide("bucket") }, func() { g.show("bucket") }
+		if how == "service" {
+			take, bring = g.stop, g.start
+		}
+		place := g.uri("bucket/" + how)
+		slow("write")
+		id := n.Value("defaultdb", "BACKUP DATABASE shop INTO '"+place+"' WITH detached")
+		waitProgress(t, n, id)
+		fast("write")
+		take()
+		if how == "bucket" {
+			waitJob(t, n, id, "failed")
+			if e := n.Value("defaultdb", "SELECT error FROM crdb_internal.jobs WHERE job_id = "+id); !strings.Contains(e, "NoSuchBucket") || strings.Contains(e, gatewaySecret) {
+				t.Errorf("%s: the backup says: %s", how, e)
+			}
+			bring()
+		} else {
+			time.Sleep(2 * time.Second)
+			bring() // A restart is bridged.
+			waitJob(t, n, id, "succeeded")
+		}
+		n.Exec("defaultdb", "BACKUP DATABASE shop INTO '"+place+"'")
+
+		slow("read")
+		db := "copy_" + how
+		id = n.Value("defaultdb", "RESTORE DATABASE shop FROM LATEST IN '"+place+"' WITH detached, new_db_name = '"+db+"'")
+		waitProgress(t, n, id)
+		take()
+		if how == "bucket" {
+			waitJob(t, n, id, "paused")
+			n.Exec("defaultdb", "RESUME JOB "+id) // Too early: nothing is thrown away.
+			waitJob(t, n, id, "paused")
+		} else {
+			time.Sleep(5 * time.Second)
+			if s := n.Value("defaultdb", "SELECT status FROM crdb_internal.jobs WHERE job_id = "+id); s != "running" {
+				t.Errorf("the restore is %s while the service is away", s)
+			}
+		}
+		if got := n.Value("defaultdb", "SELECT count(*) FROM pg_database WHERE datname = '"+db+"'"); got != "0" {
+			t.Error("half a restore is visible")
+		}
+		bring()
+		fast("read")
+		if how == "bucket" {
+			n.Exec("defaultdb", "RESUME JOB "+id)
+		}
+		waitJob(t, n, id, "succeeded")
+		same(t, how, n.Content(db), want)
+		sameIndexes(t, n, db)
+	}
+	checkLeftovers(t, n)
+}
+
+// waitProgress waits until a job has saved some of its work.
+func waitProgress(t *testing.T, n *node.Node, id string) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		row := n.Rows("defaultdb", "SELECT fraction_completed, status, error FROM crdb_internal.jobs WHERE job_id = "+id)[0]
+		if row[1] != "running" || time.Now().After(deadline) {
+			t.Fatalf("job %s: %v", id, row)
+		}
+		if row[0] != "0" && row[0] != "NULL" {
+			return
+		}
+	}
+}

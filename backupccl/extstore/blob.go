@@ -22,6 +22,8 @@ import (
 const (
 	uploadPartBytes   = 8 << 20
 	uploadConcurrency = 2
+	minPartBytes      = 5 << 20 // S3 refuses smaller ones
+	maxPartBytes      = 64 << 20
 )
 
 // bucketStore keeps files in a bucket through gocloud.
@@ -35,6 +37,7 @@ type bucketStore struct {
 	// read. Without it a service that accepts and never answers blocks a job.
 	opTimeout   time.Duration
 	beforeWrite func(asFunc func(any) bool) error
+	partBytes   int
 }
 
 func newBucketStore(b *blob.Bucket, base, redactedURI string, opTimeout time.Duration) *bucketStore {
@@ -42,7 +45,8 @@ func newBucketStore(b *blob.Bucket, base, redactedURI string, opTimeout time.Dur
 	if base != "" {
 		base += "/"
 	}
-	return &bucketStore{bucket: b, base: base, uri: redactedURI, opTimeout: opTimeout, close: b.Close}
+	return &bucketStore{bucket: b, base: base, uri: redactedURI, opTimeout: opTimeout, close: b.Close,
+		partBytes: uploadPartBytes}
 }
 
 func (s *bucketStore) String() string { return s.uri }
@@ -175,7 +179,7 @@ func (s *bucketStore) Put(ctx context.Context, name string, body io.Reader) (err
 		}
 	}()
 	head := make([]byte, 0, 64<<10)
-	head, bodyErr := readUpTo(body, head, uploadPartBytes)
+	head, bodyErr := readUpTo(body, head, s.partBytes)
 	if bodyErr != nil && bodyErr != io.EOF {
 		return bodyErr // Nothing has been sent.
 	}
@@ -199,7 +203,7 @@ func (s *bucketStore) Put(ctx context.Context, name string, body io.Reader) (err
 	defer cancel()
 	r := &abortingReader{ctx: ctx, body: body, cancel: cancelCause}
 	err = s.bucket.Upload(ctx, s.base+name, r, &blob.WriterOptions{
-		BufferSize:     uploadPartBytes,
+		BufferSize:     s.partBytes,
 		MaxConcurrency: uploadConcurrency,
 		ContentType:    "application/octet-stream",
 		IfNotExist:     true,

@@ -18,7 +18,8 @@ type Config struct {
 	DisableHTTP bool
 	// DisableImplicitCredentials refuses AUTH=implicit.
 	DisableImplicitCredentials bool
-	// OpTimeout bounds one request, and each wait for bytes of a body.
+	// OpTimeout bounds one request, and each wait for bytes of a body. Settings,
+	// if there are any, decide instead.
 	OpTimeout time.Duration
 	Retry     RetryPolicy
 	// ReadLimiter and WriteLimiter hold all stores of this node together to a
@@ -41,7 +42,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		NodeID:    func() int32 { return 1 },
-		OpTimeout: 10 * time.Minute,
+		OpTimeout: defaultTimeout,
 		Retry:     DefaultRetryPolicy,
 		Logger:    slog.New(slog.DiscardHandler),
 	}
@@ -95,7 +96,7 @@ func (f *Factory) openBare(ctx context.Context, u *URI) (Store, error) {
 	case "nodelocal":
 		return openNodelocal(f.cfg.ExternalIODir, u.Path, u.Redacted())
 	case "s3":
-		return openS3(ctx, u, f.cfg.OpTimeout)
+		return openS3(ctx, u, f.s3Options())
 	default: // ParseURI let only the known schemes pass.
 		return null{}, nil
 	}
@@ -128,4 +129,14 @@ func (f *Factory) Check(u *URI) error {
 		}
 	}
 	return nil
+}
+
+// s3Options are what settings say about uses of S3.
+func (f *Factory) s3Options() s3Options {
+	o := s3Options{opTimeout: f.cfg.OpTimeout, partBytes: uploadPartBytes}
+	if set := f.cfg.Settings; set != nil {
+		o.opTimeout, o.customCA = set.timeout.Get(), set.customCA.Get()
+		o.partBytes = int(set.partBytes.Get())
+	}
+	return o
 }

@@ -2,8 +2,12 @@ package extstore
 
 import (
 	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"golang.org/x/time/rate"
 
@@ -40,6 +44,27 @@ func NewLimiter(bytesPerSecond, burstBytes int64) *Limiter {
 	return &Limiter{bytesPerSecond: func() int64 { return bytesPerSecond }, burstBytes: func() int64 { return burstBytes }}
 }
 
+// LimiterOf returns a limiter of what bytesPerSecond says at the time.
+func LimiterOf(bytesPerSecond func() int64) *Limiter {
+	return &Limiter{bytesPerSecond: bytesPerSecond, burstBytes: func() int64 { return 0 }}
+}
+
+// Wait waits until n more bytes may pass.
+func (l *Limiter) Wait(ctx context.Context, n int) error {
+	for n > 0 {
+		limiter, most := l.current()
+		if limiter == nil {
+			return nil
+		}
+		part := min(n, most)
+		if err := limiter.WaitN(ctx, part); err != nil {
+			return err
+		}
+		n -= part
+	}
+	return nil
+}
+
 // current returns the limiter for the present rate, nil for no limit, and how
 // much can be asked of it at once.
 func (l *Limiter) current() (*rate.Limiter, int) {
@@ -66,11 +91,42 @@ func (l *Limiter) current() (*rate.Limiter, int) {
 // Settings are the cluster settings of this package, by provider.
 type Settings struct {
 	read, write map[string]*Limiter
+	timeout     *settings.Duration
+	customCA    *settings.String
+	partBytes   *settings.ByteSize
 }
 
 // RegisterSettings defines the cluster settings of this package in reg.
 func RegisterSettings(reg *settings.Registry) *Settings {
-	s := &Settings{read: map[string]*Limiter{}, write: map[string]*Limiter{}}
+	s := &Settings{
+		read: map[string]*Limiter{}, write: map[string]*Limiter{},
+		timeout: reg.Duration("cloudstorage.timeout",
+			"longest time that one request to external storage may take, and each wait for bytes", defaultTimeout, settings.PositiveDuration),
+		customCA: reg.String("cloudstorage.http.custom_ca",
+			"certificates, in PEM, that vouch for storage services besides those that the system trusts", "", checkCertificates),
+		partBytes: reg.ByteSize("cloudstorage.write_chunk.size",
+			"size of the parts in which large files are uploaded", uploadPartBytes, func(n int64) error {
+				if n < minPartBytes || n > maxPartBytes {
+					return fmt.Errorf("must be between %d and %d bytes, is %d", minPartBytes, maxPartBytes, n)
+				}
+				return nil
+			}),
+	}
+	const inert = "; has no effect in this version"
+	reg.Bool("cloudstorage.s3.buffer_and_put_uploads.enabled",
+		"upload each file to S3 in one request, as those of up to 16 MiB always are"+inert, false)
+	reg.Int("cloudstorage.azure.concurrent_upload_buffers", "parts of a file that are uploaded to Azure at once"+inert, 1, settings.Positive)
+	reg.Bool("cloudstorage.s3.session_reuse.enabled", "share connections between uses of a bucket; each job has its own"+inert, true)
+	reg.Bool("cloudstorage.gs.chunking.enabled", "upload to Google Cloud Storage in parts"+inert, true)
+	reg.Duration("cloudstorage.gs.chunking.per_chunk_retry.timeout", "time in which a part is tried again"+inert, time.Minute, settings.PositiveDuration)
+	for _, name := range []string{"gs", "azure", "http", "userfile"} {
+		for _, direction := range []string{"read", "write"} {
+			for _, what := range []string{"rate", "burst"} {
+				reg.ByteSize("cloudstorage."+name+"."+direction+".node_"+what+"_limit",
+					what+" limit on "+direction+"s of "+name+" storage"+inert, 0, settings.NonNegative)
+			}
+		}
+	}
 	for scheme, name := range providers {
 		for direction, limiters := range map[string]map[string]*Limiter{"read": s.read, "write": s.write} {
 			prefix := "cloudstorage." + name + "." + direction
@@ -83,6 +139,16 @@ func RegisterSettings(reg *settings.Registry) *Settings {
 		}
 	}
 	return s
+}
+
+// defaultTimeout is how long a request may take unless set otherwise.
+const defaultTimeout = 10 * time.Minute
+
+func checkCertificates(pem string) error {
+	if pem != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(pem)) {
+		return errors.New("no certificate in PEM form found")
+	}
+	return nil
 }
 
 // limiters returns those of a scheme.

@@ -3,6 +3,7 @@ package extstore
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net/http"
 	"strconv"
@@ -25,9 +26,17 @@ import (
 // S3-compatible services accept it.
 const defaultS3Region = "us-east-1"
 
+// s3Options are what does not stand in the URI.
+type s3Options struct {
+	opTimeout time.Duration
+	customCA  string // certificates in PEM, besides those of the system
+	partBytes int
+}
+
 // openS3 opens a bucket with the URI's own endpoint and credentials; nothing is
 // taken from the environment unless AUTH=implicit asks for it.
-func openS3(ctx context.Context, u *URI, opTimeout time.Duration) (*bucketStore, error) {
+func openS3(ctx context.Context, u *URI, o s3Options) (*bucketStore, error) {
+	opTimeout := o.opTimeout
 	flag := func(p string) bool {
 		b, _ := strconv.ParseBool(u.Params.Get(p)) // checked by ParseURI
 		return b
@@ -35,6 +44,14 @@ func openS3(ctx context.Context, u *URI, opTimeout time.Duration) (*bucketStore,
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = 8
 	transport.ResponseHeaderTimeout = opTimeout
+	if o.customCA != "" {
+		roots, err := x509.SystemCertPool()
+		if err != nil {
+			roots = x509.NewCertPool() // A machine without any; ours are enough.
+		}
+		roots.AppendCertsFromPEM([]byte(o.customCA))
+		transport.TLSClientConfig = &tls.Config{RootCAs: roots}
+	}
 	if flag(s3SkipTLSVerify) {
 		transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} // The user's explicit wish.
 	}
@@ -102,6 +119,7 @@ func openS3(ctx context.Context, u *URI, opTimeout time.Duration) (*bucketStore,
 		return nil, err
 	}
 	s := newBucketStore(b, u.Path, u.Redacted(), opTimeout)
+	s.partBytes = o.partBytes
 	s.close = func() error {
 		err := b.Close()
 		transport.CloseIdleConnections()

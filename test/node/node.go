@@ -77,19 +77,25 @@ type Node struct {
 // when the test ends.
 func Start(t testing.TB, flags ...string) *Node {
 	t.Helper()
-	return start(t, filepath.Join(t.TempDir(), "extern"), flags)
+	return start(t, filepath.Join(t.TempDir(), "store"), filepath.Join(t.TempDir(), "extern"), flags)
+}
+
+// StartOn is Start with directories of the test's own.
+func StartOn(t testing.TB, store, extern string, flags ...string) *Node {
+	t.Helper()
+	return start(t, store, extern, flags)
 }
 
 // Beside runs another node, with a fresh store of its own, that reaches the same
 // files under nodelocal://1/.
 func (n *Node) Beside(flags ...string) *Node {
 	n.t.Helper()
-	return start(n.t, n.Extern, flags)
+	return start(n.t, filepath.Join(n.t.TempDir(), "store"), n.Extern, flags)
 }
 
-func start(t testing.TB, extern string, flags []string) *Node {
+func start(t testing.TB, store, extern string, flags []string) *Node {
 	t.Helper()
-	n := &Node{t: t, binary: Binary(t), Store: filepath.Join(t.TempDir(), "store"), Extern: extern,
+	n := &Node{t: t, binary: Binary(t), Store: store, Extern: extern,
 		port: freePort(t), http: freePort(t), flags: flags}
 	t.Cleanup(func() {
 		if n.cmd != nil {
