@@ -449,7 +449,7 @@ func vPgAttrdef(_ context.Context, v *vctx, add func(vrow) error) error {
 func (s *descSet) columnDefaultText(c *catalog.Column) string {
 	switch {
 	case c.IsComputed():
-		return pgExpr(c.ComputeExpr, nil, s.enums)
+		return s.typesInPath(pgExpr(c.ComputeExpr, nil, s.enums))
 	case c.HasDefault() && c.Identity == catalogpb.IdentityType_NOT_IDENTITY:
 		text := pgExpr(c.DefaultExpr, c.Type, s.enums)
 		if name, ok := strings.CutPrefix(text, "nextval('"); ok {
@@ -458,9 +458,17 @@ func (s *descSet) columnDefaultText(c *catalog.Column) string {
 				return "nextval('" + rest
 			}
 		}
-		return text
+		return s.typesInPath(text)
 	}
 	return ""
+}
+
+// typesInPath shows types of schema public without it, if it is in the search path.
+func (s *descSet) typesInPath(text string) string {
+	if !s.inPath(catalog.PublicSchemaName) {
+		return text
+	}
+	return strings.ReplaceAll(text, "::public.", "::")
 }
 
 // typeFact is how PostgreSQL stores a type.

@@ -39,8 +39,7 @@ func pgExpr(text string, columnType *types.T, enums catalog.EnumSet) string {
 	}
 	f := tree.NewFmtCtx(tree.FmtSimple)
 	f.FormatNode(e)
-	// Types in the search path show without their schema, too.
-	return pgTypes(strings.ReplaceAll(f.CloseAndGetString(), "::public.", "::"))
+	return pgTypes(f.CloseAndGetString())
 }
 
 var plainNumber = regexp.MustCompile(`^[0-9]+(\.[0-9]*)?$`)
@@ -196,7 +195,7 @@ func (s *descSet) fkDef(t *catalog.Table, fk *catalogpb.ForeignKeyConstraint, qu
 }
 
 func (s *descSet) checkDef(c *catalogpb.CheckConstraint) string {
-	def := "CHECK (" + parenthesized(pgExpr(c.Expr, nil, s.enums)) + ")"
+	def := "CHECK (" + parenthesized(s.typesInPath(pgExpr(c.Expr, nil, s.enums))) + ")"
 	if c.Validity != catalogpb.ConstraintValidity_VALIDATED {
 		def += " NOT VALID"
 	}
