@@ -204,7 +204,13 @@ func parseTextIn(ctx *tree.EvalContext, s string, t *types.T, in CastContext) (t
 	c := pgcodec.Make(t, t.Oid(), t.TypeModifier())
 	d, err := c.DecodeText([]byte(s), set)
 	if err != nil {
+		if t.Family() == types.DecimalFamily && numberWithExponent.MatchString(s) {
+			return nil, pgerr.New(pgerr.NumericValueOutOfRange, "value overflows numeric format")
+		}
 		return nil, MapError(err)
+	}
+	if err := checkTimestampText(d, s); err != nil {
+		return nil, err
 	}
 	switch t.Family() {
 	case types.TimeFamily, types.TimeTZFamily, types.TimestampFamily, types.TimestampTZFamily:

@@ -83,6 +83,7 @@ var rewrites = []rewrite{
 	{regexp.MustCompile(`^float out of range$`), "value out of range: overflow", "22003"},
 	{regexp.MustCompile(`^decimal out of range$`), "value overflows numeric format", "22003"},
 	{regexp.MustCompile(`^numeric constant out of int64 range$`), "bigint out of range", "22003"},
+	{regexp.MustCompile(`^could not evaluate \S+ as Datum type DDecimal from string .*$`), "value overflows numeric format", "22003"},
 	{regexp.MustCompile(`^date is out of range$`), "date out of range", "22008"},
 	{regexp.MustCompile(`^could not determine data type of placeholder (\$\d+)$`), "could not determine data type of parameter $1", "42P18"},
 	{regexp.MustCompile(`^unknown function: (.*)\(\).*$`), "function $1() does not exist", "42883"},

@@ -56,11 +56,14 @@ func (c *Codec) DecodeText(data []byte, s *Settings) (tree.Datum, error) {
 	case types.TimestampTZFamily:
 		return decodeTimestampTZ(data, s)
 	case types.IntervalFamily:
+		if err := checkIntervalFields(string(data)); err != nil {
+			return nil, err
+		}
 		d, err := tree.ParseDInterval(string(data))
 		if err != nil {
 			return nil, errSyntax("22007", "interval", data)
 		}
-		return d, nil
+		return d, checkInterval(d, string(data))
 	case types.UuidFamily:
 		return decodeUUID(data)
 	case types.INetFamily:
@@ -302,6 +305,9 @@ func (c *Codec) decodeFloat(data []byte) (tree.Datum, error) {
 			return nil, pgerr.Newf(pgerr.NumericValueOutOfRange, "\"%s\" is out of range for type %s", data, name)
 		}
 		return nil, errSyntax(pgerr.InvalidTextRepresentation, name, data)
+	}
+	if mantissa, _, _ := strings.Cut(strings.ToLower(t), "e"); f == 0 && strings.ContainsAny(mantissa, "123456789") {
+		return nil, pgerr.Newf(pgerr.NumericValueOutOfRange, "\"%s\" is out of range for type %s", data, name)
 	}
 	return tree.NewDFloat(tree.DFloat(f)), nil
 }
