@@ -30,6 +30,10 @@ type Config struct {
 	// and again of its locks; beyond, they condense to covering spans. Zero:
 	// 256 KiB.
 	MaxTrackedBytes int
+	// UncertaintyInterval is by how much the clock of another node may be ahead: a
+	// value that is younger than a transaction by less may have been written before
+	// it began. Zero: there are no other nodes.
+	UncertaintyInterval time.Duration
 }
 
 // DB is the entry to the keyspace. It is safe for concurrent use.
@@ -74,8 +78,8 @@ func (db *DB) NewTxn(_ context.Context, name string) *Txn {
 		ReadTimestamp:  now,
 		WriteTimestamp: now,
 		// Every value that this node has served or written is at or below now, so
-		// nothing later can be from before the transaction.
-		UncertaintyLimit: now,
+		// of this node nothing later can be from before the transaction.
+		UncertaintyLimit: now.Add(db.cfg.UncertaintyInterval),
 	}
 	t.reads.maxBytes = db.cfg.MaxTrackedBytes
 	t.locks.maxBytes = db.cfg.MaxTrackedBytes

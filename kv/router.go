@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
 
 	"github.com/holdfastdb/holdfast/internal/keys"
+	"github.com/holdfastdb/holdfast/internal/pgerr"
 	"github.com/holdfastdb/holdfast/kv/kvpb"
 )
 
@@ -30,6 +34,8 @@ type Router struct {
 	dir       Directory
 	transport Transport
 	cache     rangeCache
+	// leaseholders has the replica that served a range last, by range id.
+	leaseholders sync.Map
 }
 
 // NewRouter returns a Router.
@@ -37,14 +43,12 @@ func NewRouter(dir Directory, transport Transport) *Router {
 	return &Router{dir: dir, transport: transport}
 }
 
-// maxRoutingAttempts bounds how often one batch is sent after its range moved.
-const maxRoutingAttempts = 64
-
 // Send implements Sender. A batch with a transaction is atomic by the
 // transaction; without one each range applies its part on its own.
 func (r *Router) Send(ctx context.Context, ba *kvpb.BatchRequest) (*kvpb.BatchResponse, error) {
 	span := ba.Span()
-	for attempt := 0; ; attempt++ {
+	var tries attempts
+	for {
 		desc, err := r.lookup(ctx, span.Key, false)
 		if err != nil {
 			return nil, err
@@ -52,26 +56,82 @@ func (r *Router) Send(ctx context.Context, ba *kvpb.BatchRequest) (*kvpb.BatchRe
 		if !desc.ContainsSpan(span) {
 			return r.sendSplit(ctx, ba)
 		}
-		resp, err := r.sendTo(ctx, desc, ba)
-		if err == nil || !r.repair(desc, err) || attempt == maxRoutingAttempts {
-			return resp, err
+		if len(desc.Replicas) == 0 {
+			return nil, fmt.Errorf("%s has no replicas", desc)
+		}
+		to := r.choose(desc, &tries)
+		ba.RangeID = desc.RangeID
+		resp, err := r.transport.SendTo(ctx, to, ba)
+		if err == nil {
+			r.served(desc, to)
+			return resp, nil
+		}
+		if again := r.repair(desc, to, err, &tries); !again {
+			return nil, err
+		}
+		if mayHaveHappened(err) && !repeatable(ba) {
+			return nil, &kvpb.AmbiguousResultError{Cause: err}
+		}
+		if err := tries.wait(ctx, err); err != nil {
+			return nil, err
 		}
 	}
 }
 
-func (r *Router) sendTo(ctx context.Context, desc *kvpb.RangeDescriptor, ba *kvpb.BatchRequest) (*kvpb.BatchResponse, error) {
-	if len(desc.Replicas) == 0 {
-		return nil, fmt.Errorf("%s has no replicas", desc)
+// served remembers who serves a range.
+func (r *Router) served(desc *kvpb.RangeDescriptor, by kvpb.ReplicaDescriptor) {
+	if len(desc.Replicas) == 1 {
+		return
 	}
-	ba.RangeID = desc.RangeID
-	return r.transport.SendTo(ctx, desc.Replicas[0], ba)
+	if l, ok := r.leaseholders.Load(desc.RangeID); !ok || l.(kvpb.ReplicaDescriptor) != by {
+		r.leaseholders.Store(desc.RangeID, by)
+	}
 }
 
-// repair mends the cache if err says that it is wrong, and says whether sending
-// again makes sense.
-func (r *Router) repair(desc *kvpb.RangeDescriptor, err error) bool {
+// attempts is what one batch has seen of the replicas of its range.
+type attempts struct {
+	asked map[kvpb.ReplicaDescriptor]bool // in this round
+	n     int
+	since time.Time
+}
+
+// unavailableAfter is how long a batch is sent again and again to a range that
+// nobody serves. Replicas that have lost their leaseholder take less than that to
+// find another.
+const unavailableAfter = 60 * time.Second
+
+// choose returns the replica to ask next: the one that served last, else one that
+// was not asked yet.
+func (r *Router) choose(desc *kvpb.RangeDescriptor, t *attempts) kvpb.ReplicaDescriptor {
+	if len(desc.Replicas) == 1 {
+		return desc.Replicas[0]
+	}
+	if l, ok := r.leaseholders.Load(desc.RangeID); ok {
+		// By store, since a replica can have left the range and come back.
+		if d, ok := desc.ReplicaOn(l.(kvpb.ReplicaDescriptor).StoreID); ok && !t.asked[d] {
+			return d
+		}
+	}
+	for _, d := range desc.Replicas {
+		if !t.asked[d] && d.Type == kvpb.ReplicaVoter {
+			return d
+		}
+	}
+	clear(t.asked)
+	t.n++ // Everybody was asked.
+	return desc.Replicas[0]
+}
+
+// repair mends what the router believed if err says that it is wrong, and says
+// whether sending again makes sense.
+func (r *Router) repair(desc *kvpb.RangeDescriptor, to kvpb.ReplicaDescriptor, err error, t *attempts) bool {
+	if t.asked == nil {
+		t.asked, t.since = map[kvpb.ReplicaDescriptor]bool{}, time.Now()
+	}
 	var mismatch *kvpb.RangeKeyMismatchError
 	var notFound *kvpb.RangeNotFoundError
+	var notHolder *kvpb.NotLeaseholderError
+	var unreachable UnreachableError
 	switch {
 	case errors.As(err, &mismatch):
 		r.cache.evict(desc)
@@ -79,24 +139,122 @@ func (r *Router) repair(desc *kvpb.RangeDescriptor, err error) bool {
 			d := mismatch.Descriptor
 			r.cache.insert(&d)
 		}
-		return true
+		t.n++
 	case errors.As(err, &notFound):
+		t.asked[to] = true
+		r.leaseholders.CompareAndDelete(desc.RangeID, to)
 		r.cache.evict(desc)
-		return true
+		t.n++
+	case errors.As(err, &notHolder):
+		t.asked[to] = true
+		r.leaseholders.CompareAndDelete(desc.RangeID, to)
+		if d := notHolder.Descriptor; d.Generation > desc.Generation {
+			r.cache.insert(&d)
+		}
+		if l := notHolder.Leaseholder; l.NodeID != 0 {
+			r.leaseholders.Store(desc.RangeID, l)
+			if t.asked[l] {
+				t.n++ // They do not agree (yet).
+				delete(t.asked, l)
+			}
+		}
+	case errors.As(err, &unreachable):
+		t.asked[to] = true
+		r.leaseholders.CompareAndDelete(desc.RangeID, to)
+		if len(desc.Replicas) == 1 || t.n > 0 {
+			r.cache.evict(desc) // Perhaps it moved.
+		}
+		if len(desc.Replicas) == 1 {
+			t.n++
+		}
+	default:
+		return false
 	}
-	return false
+	return true
+}
+
+// wait returns when it makes sense to send again.
+func (t *attempts) wait(ctx context.Context, cause error) error {
+	if t.n <= 1 {
+		return ctx.Err() // The first round is for free.
+	}
+	if time.Since(t.since) > unavailableAfter {
+		return pgerr.Newf(pgerr.CannotConnectNow, "no replica of the range could serve the request for %s: %w", unavailableAfter, cause).
+			WithHint("A range needs more than half of its voting replicas. Start the nodes that are down, or see which they are with: holdfast node status.")
+	}
+	d := min(time.Millisecond<<min(t.n, 8), 200*time.Millisecond)
+	select {
+	case <-time.After(d/2 + rand.N(d/2+1)):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// UnreachableError is what a Transport returns when it could not get an answer
+// from a replica's node.
+type UnreachableError interface {
+	error
+	// MayHaveHappened says that the request may have reached the replica.
+	MayHaveHappened() bool
+}
+
+// mayHaveHappened says whether a request that failed with err may have taken
+// effect.
+func mayHaveHappened(err error) bool {
+	var u UnreachableError
+	return errors.As(err, &u) && u.MayHaveHappened()
+}
+
+// repeatable says whether a batch can be evaluated twice without harm: reads; what
+// a transaction writes before it commits, since a write that finds itself is told
+// by its sequence number; and what finds out about transactions and cleans up.
+func repeatable(ba *kvpb.BatchRequest) bool {
+	for i := range ba.Requests {
+		switch q := &ba.Requests[i]; {
+		case q.Op == kvpb.OpEndTxn:
+			if args, ok := q.Args.(*kvpb.EndTxnArgs); !ok || args.Commit {
+				return false
+			}
+		case q.Op.IsTxnWrite() && ba.Txn == nil, q.Op == kvpb.OpAddSSTable, q.Op == kvpb.OpAdminSplit:
+			return false
+		}
+	}
+	return true
 }
 
 func (r *Router) lookup(ctx context.Context, key keys.Key, before bool) (*kvpb.RangeDescriptor, error) {
-	if d := r.cache.get(key, before); d != nil {
-		return d, nil
+	for n := 0; ; n++ {
+		if d := r.cache.get(key, before); d != nil {
+			return d, nil
+		}
+		d, err := r.dir.LookupRange(ctx, key, before)
+		if err != nil {
+			return nil, fmt.Errorf("finding the range of %s: %w", key, err)
+		}
+		if d.ContainsKey(key) && !before || before && d.StartKey.Less(key) && key.Compare(d.EndKey) <= 0 {
+			r.cache.insert(d)
+			if c := r.cache.get(key, before); c != nil {
+				return c, nil
+			}
+		}
+		// The records do not have it yet, or less than what is known already.
+		if n > 1000 {
+			return nil, fmt.Errorf("finding the range of %s: the addressing records name %s", key, d)
+		}
+		if err := pause(ctx, time.Duration(min(1+n, 50))*time.Millisecond); err != nil {
+			return nil, err
+		}
 	}
-	d, err := r.dir.LookupRange(ctx, key, before)
-	if err != nil {
-		return nil, fmt.Errorf("finding the range of %s: %w", key, err)
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	r.cache.insert(d)
-	return d, nil
 }
 
 // part is the share of a batch that one range evaluates.

@@ -427,7 +427,7 @@ func (t *Txn) checkOpenLocked() error {
 func (t *Txn) mustRetryLocked(reason kvpb.RetryReason, msg string, ts hlc.Timestamp, aborted bool) *kvpb.TransactionRetryError {
 	next := t.proto
 	now := hlc.Later(t.db.clock.Now(), hlc.Later(ts, t.proto.WriteTimestamp))
-	next.ReadTimestamp, next.WriteTimestamp, next.UncertaintyLimit = now, now, now
+	next.ReadTimestamp, next.WriteTimestamp, next.UncertaintyLimit = now, now, now.Add(t.db.cfg.UncertaintyInterval)
 	next.Sequence, next.IgnoredSeqNums = 0, nil
 	if aborted {
 		next.ID, next.Key, next.Epoch, next.MinTimestamp = newTxnID(), nil, 0, now
@@ -482,7 +482,7 @@ func (t *Txn) ForwardReadTimestamp(_ context.Context) bool {
 	now := t.db.clock.Now()
 	t.proto.ReadTimestamp.Forward(now)
 	t.proto.WriteTimestamp.Forward(now)
-	t.proto.UncertaintyLimit.Forward(now)
+	t.proto.UncertaintyLimit.Forward(now.Add(t.db.cfg.UncertaintyInterval))
 	return true
 }
 

@@ -170,6 +170,46 @@ type RangeInfoReply struct {
 	Splits []keys.Key
 }
 
+// LookupRangeArgs asks for the addressing record of the range that holds For or,
+// with Before, the keys directly before For. The request's key is that of the
+// record.
+type LookupRangeArgs struct {
+	For    keys.Key
+	Before bool
+}
+
+// LookupRangeReply may be out of date, but not ahead.
+type LookupRangeReply struct {
+	Descriptor RangeDescriptor
+}
+
+// UpdateAddressingArgs files a descriptor under the request's key unless the
+// addressing records there are newer.
+type UpdateAddressingArgs struct {
+	Descriptor RangeDescriptor
+}
+
+// ChangeReplicasArgs changes which stores have a replica of the range. What has
+// to be changed by several steps is; each leaves a range that works.
+type ChangeReplicasArgs struct {
+	// Generation is that of the descriptor which the change was decided on; if the
+	// range has another by now, nothing is changed. Zero: any.
+	Generation int64
+	Add        []ReplicaDescriptor // without ReplicaID; Type is voter or non-voter
+	Remove     []StoreID
+}
+
+// TransferLeaseArgs makes the replica on a store the leaseholder.
+type TransferLeaseArgs struct {
+	To StoreID
+}
+
+func (*LookupRangeArgs) args()      {}
+func (*UpdateAddressingArgs) args() {}
+func (*ChangeReplicasArgs) args()   {}
+func (*TransferLeaseArgs) args()    {}
+func (*LookupRangeReply) reply()    {}
+
 func (*EndTxnArgs) args()          {}
 func (*PushTxnArgs) args()         {}
 func (*ResolveArgs) args()         {}

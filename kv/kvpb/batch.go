@@ -49,12 +49,17 @@ const (
 	OpGC
 	OpRangeInfo
 	OpAdminSplit
+	OpLookupRange
+	OpUpdateAddressing
+	OpAdminChangeReplicas
+	OpAdminTransferLease
 )
 
 var opNames = [...]string{
 	"Invalid", "Get", "Scan", "ReverseScan", "Put", "CPut", "Delete", "DeleteRange", "Inc", "PutSorted",
 	"EndTxn", "HeartbeatTxn", "PushTxn", "ResolveIntent", "ResolveIntentRange", "RemoveTxnRecord", "Refresh", "RefreshRange",
 	"Export", "AddSSTable", "DeleteRangeTombstone", "ClearRange", "GC", "RangeInfo", "AdminSplit",
+	"LookupRange", "UpdateAddressing", "AdminChangeReplicas", "AdminTransferLease",
 }
 
 func (o Op) String() string {
@@ -100,6 +105,10 @@ var flagsOf = [...]opFlags{
 	OpGC:                   flagWrite | flagRange,
 	OpRangeInfo:            0,
 	OpAdminSplit:           0,
+	OpLookupRange:          0,
+	OpUpdateAddressing:     flagWrite,
+	OpAdminChangeReplicas:  0,
+	OpAdminTransferLease:   0,
 }
 
 // IsRead says whether o returns values at the transaction's read timestamp.

@@ -172,6 +172,22 @@ type RangeNotFoundError struct {
 
 func (e *RangeNotFoundError) Error() string { return fmt.Sprintf("r%d was not found", e.RangeID) }
 
+// NotLeaseholderError says that the replica that was asked does not serve the
+// range. Nothing was done. Leaseholder is who does, as far as the replica knows;
+// the zero value means that it does not.
+type NotLeaseholderError struct {
+	RangeID     RangeID
+	Leaseholder ReplicaDescriptor
+	Descriptor  RangeDescriptor // the replica's
+}
+
+func (e *NotLeaseholderError) Error() string {
+	if e.Leaseholder.NodeID == 0 {
+		return fmt.Sprintf("r%d: this replica does not hold the lease", e.RangeID)
+	}
+	return fmt.Sprintf("r%d: this replica does not hold the lease; n%d does", e.RangeID, e.Leaseholder.NodeID)
+}
+
 // IsRetry returns the retry error in err's chain, if there is one.
 func IsRetry(err error) (*TransactionRetryError, bool) {
 	var e *TransactionRetryError

@@ -7,11 +7,31 @@ import (
 	"github.com/holdfastdb/holdfast/internal/keys"
 )
 
+// ReplicaType says what part a replica has in the consensus of its range.
+type ReplicaType int8
+
+// The types.
+const (
+	ReplicaVoter   ReplicaType = iota
+	ReplicaLearner             // gets a snapshot, to become a voter
+	ReplicaNonVoter
+)
+
+var replicaTypes = [...]string{"VOTER", "LEARNER", "NON_VOTER"}
+
+func (t ReplicaType) String() string {
+	if int(t) < len(replicaTypes) {
+		return replicaTypes[t]
+	}
+	return "UNKNOWN"
+}
+
 // ReplicaDescriptor names one copy of a range.
 type ReplicaDescriptor struct {
 	NodeID    NodeID
 	StoreID   StoreID
 	ReplicaID int32
+	Type      ReplicaType
 }
 
 // RangeDescriptor says which keys a range holds and where its replicas are.
@@ -28,6 +48,26 @@ type RangeDescriptor struct {
 
 // Span returns the keys of the range.
 func (d *RangeDescriptor) Span() keys.Span { return keys.Span{Key: d.StartKey, EndKey: d.EndKey} }
+
+// ReplicaOn returns the replica on a store.
+func (d *RangeDescriptor) ReplicaOn(store StoreID) (ReplicaDescriptor, bool) {
+	for _, r := range d.Replicas {
+		if r.StoreID == store {
+			return r, true
+		}
+	}
+	return ReplicaDescriptor{}, false
+}
+
+// Replica returns the replica with an id.
+func (d *RangeDescriptor) Replica(id int32) (ReplicaDescriptor, bool) {
+	for _, r := range d.Replicas {
+		if r.ReplicaID == id {
+			return r, true
+		}
+	}
+	return ReplicaDescriptor{}, false
+}
 
 // ContainsKey says whether k is in the range.
 func (d *RangeDescriptor) ContainsKey(k keys.Key) bool {

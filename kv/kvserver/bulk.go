@@ -67,9 +67,7 @@ func (r *Replica) evalExport(ctx context.Context, q *kvpb.Request, rs *kvpb.Resp
 // over span.
 func (e *evaluation) moveAboveSpanReads(span keys.Span) {
 	e.writeTS = e.r.store.tsCache.forward(span, e.writeTS, kvpb.TxnID{})
-	if floor := e.r.closedTimestamp(); e.writeTS.LessEq(floor) {
-		e.writeTS = floor.Next()
-	}
+	e.moveAboveFloor()
 	e.readTS = e.writeTS
 	e.resp.Timestamp = e.writeTS
 }

@@ -97,6 +97,11 @@ func (r *Replica) evalReads(ctx context.Context, ba *kvpb.BatchRequest, ts hlc.T
 				}
 			}
 			rs.Reply = reply
+		case kvpb.OpLookupRange:
+			var reply *kvpb.LookupRangeReply
+			if reply, err = r.lookupRange(rd, q); err == nil {
+				rs.Reply = reply
+			}
 		default:
 			err = fmt.Errorf("%s cannot be evaluated as a read", q.Op)
 		}
@@ -270,12 +275,18 @@ func (e *evaluation) moveAboveReads() {
 		}
 	}
 	if writes {
-		if floor := e.r.closedTimestamp(); e.writeTS.LessEq(floor) {
-			e.writeTS = floor.Next()
-		}
+		e.moveAboveFloor()
 	}
 	if e.canMove {
 		e.readTS = e.writeTS
+	}
+}
+
+// moveAboveFloor forwards the write timestamp above what is promised not to change
+// and what former leaseholders have read.
+func (e *evaluation) moveAboveFloor() {
+	if floor := hlc.Later(e.r.closedTimestamp(), e.r.floorAt()); e.writeTS.LessEq(floor) {
+		e.writeTS = floor.Next()
 	}
 }
 
@@ -406,6 +417,8 @@ func (e *evaluation) request(ctx context.Context, q *kvpb.Request, rs *kvpb.Resp
 		return e.clearRange(q)
 	case kvpb.OpGC:
 		return e.collectGarbage(ctx, q)
+	case kvpb.OpUpdateAddressing:
+		return e.updateAddressing(q)
 	}
 	return fmt.Errorf("%s cannot be evaluated as a write", q.Op)
 }
@@ -543,6 +556,24 @@ func (e *evaluation) keepPlace(err error) {
 	meta := txnMeta(e.ba.Txn)
 	meta.WriteTimestamp = e.writeTS
 	e.r.store.locks.lockInMemory(meta, e.w.list, wto.Key) // If another has it, so be it.
+}
+
+// disown lets the evaluation outlive its request, whose memory is the client's.
+func (e *evaluation) disown() {
+	ba := *e.ba
+	if ba.Txn != nil {
+		txn := *ba.Txn
+		ba.Txn = &txn
+	}
+	ba.Requests = append([]kvpb.Request(nil), ba.Requests...)
+	for i := range ba.Requests {
+		q := &ba.Requests[i]
+		q.Key, q.EndKey = q.Key.Clone(), q.EndKey.Clone()
+		q.Value, q.Expected = nil, nil
+	}
+	w := *e.w
+	w.list = nil
+	e.ba, e.w = &ba, &w
 }
 
 // applied does what follows from the batch once it is applied, before the

@@ -35,6 +35,17 @@ func (e *evaluation) checkCommitTimestamp() error {
 	return nil
 }
 
+// mark returns what is decided about a transaction without record whose record
+// would be on this range. What a former leaseholder decided is not known: it may
+// have aborted everything that began in its time.
+func (r *Replica) mark(id kvpb.TxnID, min hlc.Timestamp) txnMark {
+	k := r.store.marks.get(id, min)
+	if !k.aborted && min.LessEq(r.floorAt()) {
+		k.aborted, k.reason = true, kvpb.RetryAborted
+	}
+	return k
+}
+
 // endTxn commits or aborts the transaction of the batch.
 func (e *evaluation) endTxn(ctx context.Context, q *kvpb.Request) error {
 	if e.onePhase {
@@ -104,7 +115,7 @@ func cloneSpans(spans []keys.Span) []keys.Span {
 func (e *evaluation) checkCommit(rec *kvpb.TxnRecord) error {
 	t := e.ba.Txn
 	if rec == nil {
-		k := e.r.store.marks.get(t.ID, t.MinTimestamp)
+		k := e.r.mark(t.ID, t.MinTimestamp)
 		if k.aborted {
 			return &kvpb.TxnAbortedError{Reason: k.reason}
 		}
@@ -163,7 +174,7 @@ func (e *evaluation) heartbeat(q *kvpb.Request, rs *kvpb.Response) error {
 		return err
 	}
 	if rec == nil {
-		k := e.r.store.marks.get(t.ID, t.MinTimestamp)
+		k := e.r.mark(t.ID, t.MinTimestamp)
 		if k.aborted {
 			return &kvpb.TxnAbortedError{Reason: k.reason}
 		}
@@ -201,7 +212,7 @@ func (e *evaluation) push(q *kvpb.Request, rs *kvpb.Response) error {
 	lastActive := p.MinTimestamp
 	if rec != nil {
 		lastActive = rec.LastActive()
-	} else if s.marks.get(p.ID, p.MinTimestamp).aborted {
+	} else if e.r.mark(p.ID, p.MinTimestamp).aborted {
 		// It may also have committed and be done with all its intents; then there
 		// is none left for which this answer could matter.
 		rs.Reply = &kvpb.PushTxnReply{Status: kvpb.TxnAborted}

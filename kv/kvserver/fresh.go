@@ -120,7 +120,7 @@ func (e *evaluation) putSorted(ctx context.Context, q *kvpb.Request) error {
 		}
 		size += len(key) + len(args.Pairs[i].Value)
 	}
-	if size >= ingestPairsBytes {
+	if size >= ingestPairsBytes && e.r.group.Load() == nil {
 		files, err := storage.MVCCPutSorted(ctx, e.batch, args.Pairs, args.MustBeNew, e.txn)
 		if err != nil {
 			return err

@@ -82,6 +82,9 @@ func (s *Store) collectAll(ctx context.Context, force bool) error {
 		return nil
 	}
 	return s.eachReplica(func(r *Replica) error {
+		if !r.holdsLease() {
+			return nil // Its leaseholder does it for all.
+		}
 		if !force && !r.worthCollecting() {
 			return nil
 		}

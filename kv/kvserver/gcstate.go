@@ -148,12 +148,17 @@ func maxKey(a, b keys.Key) keys.Key {
 	return a
 }
 
-func (g *gcState) encode() ([]byte, error) {
+func (g *gcState) encode() ([]byte, error) { return encodeProto(g.proto()) }
+
+func (g *gcState) proto() *kvserverpb.GCState {
+	if g == nil {
+		return nil
+	}
 	m := &kvserverpb.GCState{}
 	for _, s := range g.spans {
 		m.Thresholds = append(m.Thresholds, &kvserverpb.GCState_Threshold{Key: s.Key, EndKey: s.EndKey, Timestamp: tsToProto(s.ts)})
 	}
-	return encodeProto(m)
+	return m
 }
 
 func decodeGCState(b []byte) (*gcState, error) {
@@ -161,6 +166,10 @@ func decodeGCState(b []byte) (*gcState, error) {
 	if err := proto.Unmarshal(b, &m); err != nil {
 		return nil, storage.Mark(fmt.Errorf("decoding GC thresholds: %w", err), storage.ErrCorrupt)
 	}
+	return gcStateFromProto(&m)
+}
+
+func gcStateFromProto(m *kvserverpb.GCState) (*gcState, error) {
 	g := &gcState{}
 	var last keys.Key
 	for _, t := range m.Thresholds {

@@ -40,7 +40,9 @@ type latch struct {
 	ts hlc.Timestamp
 	// readersPass: the holder changes nothing that a reader could see.
 	readersPass bool
-	done        chan struct{} // made by the first who waits; closed at release
+	// kept: the request is over, but what it holds has to be held on.
+	kept bool
+	done chan struct{} // made by the first who waits; closed at release
 }
 
 // acquire waits until no earlier latch overlaps spans, and holds them until
@@ -78,6 +80,16 @@ func (l *latches) acquire(ctx context.Context, la *latch) error {
 		}
 		l.mu.Lock()
 	}
+}
+
+// keep lets la be held after the request is over: nothing of it belongs to the
+// client any more.
+func (l *latches) keep(la *latch) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	la.kept = true
+	la.spans = cloneSpans(la.spans)
+	la.bound()
 }
 
 // release gives la back and wakes those who wait for it.

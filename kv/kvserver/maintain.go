@@ -13,6 +13,9 @@ import (
 const (
 	statsInterval = 10 * time.Second
 	sweepInterval = 10 * time.Minute
+	// publishInterval is how often replicas whose descriptor could not be filed try
+	// again.
+	publishInterval = time.Second
 )
 
 // maintain does the store's regular chores until ctx is done.
@@ -29,6 +32,8 @@ func (s *Store) maintain(ctx context.Context) {
 	}
 	gc := time.NewTicker(gcInterval)
 	defer gc.Stop()
+	publish := time.NewTicker(publishInterval)
+	defer publish.Stop()
 	lastWall := int64(0)
 	for {
 		var err error
@@ -46,6 +51,8 @@ func (s *Store) maintain(ctx context.Context) {
 			err = s.persistIdle(false)
 		case <-sweep.C:
 			err = s.sweepRecords(ctx)
+		case <-publish.C:
+			err = s.publishAll(ctx)
 		case <-gc.C:
 			err = s.collectAll(ctx, s.cfg.GC != nil && s.cfg.GC.Eager)
 		}

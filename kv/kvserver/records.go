@@ -21,6 +21,9 @@ import (
 //	01 'k' <enc(key)> "txn-" <uuid>     transaction record, at the anchor key
 //	01 'i' <range id> "gcth"            GC threshold
 //	01 'i' <range id> "stat"            Stats, as of the last orderly stop
+//	01 'i' <range id> "leas"            Lease
+//	01 'i' <range id> "gone"            the least replica id that may come to this store
+//	01 'i' <range id> "rlog" …          log and applied state of the replica (package raftgroup)
 //	01 's' "iden"                       StoreIdent
 //	01 's' "clck"                       upper bound of the clock
 //	03 <end key>                        range descriptor, for lookups (MetaKey)
@@ -30,6 +33,9 @@ const (
 	suffixTxn             = "txn-"
 	suffixGCThreshold     = "gcth"
 	suffixStats           = "stat"
+	suffixLease           = "leas"
+	suffixGone            = "gone"
+	suffixRaft            = "rlog"
 	suffixIdent           = "iden"
 	suffixClock           = "clck"
 )
@@ -158,16 +164,28 @@ func putTxnRecord(w storage.Writer, r *kvpb.TxnRecord) error {
 }
 
 func encodeRangeDescriptor(d *kvpb.RangeDescriptor) ([]byte, error) {
+	return encodeProto(descriptorToProto(d))
+}
+
+func descriptorToProto(d *kvpb.RangeDescriptor) *kvserverpb.RangeDescriptor {
 	m := &kvserverpb.RangeDescriptor{
 		RangeId: int64(d.RangeID), StartKey: d.StartKey, EndKey: d.EndKey,
 		Generation: d.Generation, NextReplicaId: d.NextReplicaID,
 	}
 	for _, r := range d.Replicas {
-		m.Replicas = append(m.Replicas, &kvserverpb.ReplicaDescriptor{
-			NodeId: int32(r.NodeID), StoreId: int32(r.StoreID), ReplicaId: r.ReplicaID,
-		})
+		m.Replicas = append(m.Replicas, replicaToProto(r))
 	}
-	return encodeProto(m)
+	return m
+}
+
+func replicaToProto(r kvpb.ReplicaDescriptor) *kvserverpb.ReplicaDescriptor {
+	return &kvserverpb.ReplicaDescriptor{NodeId: int32(r.NodeID), StoreId: int32(r.StoreID), ReplicaId: r.ReplicaID, Type: int32(r.Type)}
+}
+
+func replicaFromProto(m *kvserverpb.ReplicaDescriptor) kvpb.ReplicaDescriptor {
+	return kvpb.ReplicaDescriptor{
+		NodeID: kvpb.NodeID(m.GetNodeId()), StoreID: kvpb.StoreID(m.GetStoreId()), ReplicaID: m.GetReplicaId(), Type: kvpb.ReplicaType(m.GetType()),
+	}
 }
 
 func decodeRangeDescriptor(b []byte) (*kvpb.RangeDescriptor, error) {
@@ -175,14 +193,16 @@ func decodeRangeDescriptor(b []byte) (*kvpb.RangeDescriptor, error) {
 	if err := proto.Unmarshal(b, &m); err != nil {
 		return nil, storage.Mark(fmt.Errorf("decoding range descriptor: %w", err), storage.ErrCorrupt)
 	}
+	return descriptorFromProto(&m)
+}
+
+func descriptorFromProto(m *kvserverpb.RangeDescriptor) (*kvpb.RangeDescriptor, error) {
 	d := &kvpb.RangeDescriptor{
-		RangeID: kvpb.RangeID(m.RangeId), StartKey: m.StartKey, EndKey: m.EndKey,
-		Generation: m.Generation, NextReplicaID: m.NextReplicaId,
+		RangeID: kvpb.RangeID(m.GetRangeId()), StartKey: m.GetStartKey(), EndKey: m.GetEndKey(),
+		Generation: m.GetGeneration(), NextReplicaID: m.GetNextReplicaId(),
 	}
-	for _, r := range m.Replicas {
-		d.Replicas = append(d.Replicas, kvpb.ReplicaDescriptor{
-			NodeID: kvpb.NodeID(r.NodeId), StoreID: kvpb.StoreID(r.StoreId), ReplicaID: r.ReplicaId,
-		})
+	for _, r := range m.GetReplicas() {
+		d.Replicas = append(d.Replicas, replicaFromProto(r))
 	}
 	if d.RangeID <= 0 || d.StartKey.Compare(d.EndKey) >= 0 {
 		return nil, storage.Mark(fmt.Errorf("range descriptor %s", d), storage.ErrCorrupt)
@@ -190,11 +210,13 @@ func decodeRangeDescriptor(b []byte) (*kvpb.RangeDescriptor, error) {
 	return d, nil
 }
 
-func encodeStats(s storage.Stats) ([]byte, error) {
-	return encodeProto(&kvserverpb.Stats{
+func encodeStats(s storage.Stats) ([]byte, error) { return encodeProto(statsToProto(s)) }
+
+func statsToProto(s storage.Stats) *kvserverpb.Stats {
+	return &kvserverpb.Stats{
 		KeyCount: s.KeyCount, KeyBytes: s.KeyBytes, ValBytes: s.ValBytes, LiveCount: s.LiveCount, LiveBytes: s.LiveBytes,
 		IntentCount: s.IntentCount, IntentBytes: s.IntentBytes, RangeKeys: s.RangeKeys, Estimates: s.Estimates,
-	})
+	}
 }
 
 func decodeStats(b []byte) (storage.Stats, error) {
@@ -202,8 +224,12 @@ func decodeStats(b []byte) (storage.Stats, error) {
 	if err := proto.Unmarshal(b, &m); err != nil {
 		return storage.Stats{}, storage.Mark(fmt.Errorf("decoding range stats: %w", err), storage.ErrCorrupt)
 	}
+	return statsFromProto(&m), nil
+}
+
+func statsFromProto(m *kvserverpb.Stats) storage.Stats {
 	return storage.Stats{
-		KeyCount: m.KeyCount, KeyBytes: m.KeyBytes, ValBytes: m.ValBytes, LiveCount: m.LiveCount, LiveBytes: m.LiveBytes,
-		IntentCount: m.IntentCount, IntentBytes: m.IntentBytes, RangeKeys: m.RangeKeys, Estimates: m.Estimates,
-	}, nil
+		KeyCount: m.GetKeyCount(), KeyBytes: m.GetKeyBytes(), ValBytes: m.GetValBytes(), LiveCount: m.GetLiveCount(), LiveBytes: m.GetLiveBytes(),
+		IntentCount: m.GetIntentCount(), IntentBytes: m.GetIntentBytes(), RangeKeys: m.GetRangeKeys(), Estimates: m.GetEstimates(),
+	}
 }

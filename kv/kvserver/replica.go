@@ -11,6 +11,8 @@ import (
 	"github.com/holdfastdb/holdfast/internal/keys"
 	"github.com/holdfastdb/holdfast/internal/pgerr"
 	"github.com/holdfastdb/holdfast/kv/kvpb"
+	"github.com/holdfastdb/holdfast/kv/kvserver/kvserverpb"
+	"github.com/holdfastdb/holdfast/kv/kvserver/raftgroup"
 	"github.com/holdfastdb/holdfast/kv/storage"
 )
 
@@ -28,6 +30,21 @@ type Replica struct {
 	// gc: versions that only reads at or below its thresholds can see may be gone.
 	// It is raised here, and durably, before the first of them is removed.
 	gc atomic.Pointer[gcState]
+
+	// What follows is about the other replicas of the range. A range that has only
+	// this one has no group and no lease.
+	replicaID   int32 // set before group
+	group       atomic.Pointer[raftgroup.Group]
+	lease       atomic.Pointer[lease]
+	floor       atomic.Pointer[hlc.Timestamp] // see floorAt
+	leasing     sync.Mutex                    // one lease request at a time
+	handingOver atomic.Bool
+	extending   atomic.Bool
+	pending     pendingCommands
+	changing    sync.Mutex   // one change of the descriptor at a time
+	heardFrom   sync.Map     // node by replica id, of senders that are not in desc
+	published   atomic.Int64 // generation of the descriptor that was filed
+	publishing  atomic.Bool
 
 	mu struct {
 		sync.Mutex
@@ -67,8 +84,8 @@ func (r *Replica) Send(ctx context.Context, ba *kvpb.BatchRequest) (*kvpb.BatchR
 	switch kindOf(ba) {
 	case kindRead:
 		return r.read(ctx, ba, &w)
-	case kindSplit:
-		return r.adminSplit(ctx, ba)
+	case kindAdmin:
+		return r.admin(ctx, ba)
 	}
 	return r.write(ctx, ba, &w)
 }
@@ -79,15 +96,15 @@ type batchKind int8
 const (
 	kindRead  batchKind = iota // takes no latches
 	kindWrite                  // takes latches
-	kindSplit
+	kindAdmin                  // changes the range itself
 )
 
 func kindOf(ba *kvpb.BatchRequest) batchKind {
 	for i := range ba.Requests {
 		q := &ba.Requests[i]
 		switch {
-		case q.Op == kvpb.OpAdminSplit:
-			return kindSplit
+		case q.Op == kvpb.OpAdminSplit || q.Op == kvpb.OpAdminChangeReplicas || q.Op == kvpb.OpAdminTransferLease:
+			return kindAdmin
 		case q.Op.IsWrite() || q.Lock != kvpb.LockNone:
 			return kindWrite
 		case ba.WaitPolicy == kvpb.WaitSkip:
@@ -95,6 +112,26 @@ func kindOf(ba *kvpb.BatchRequest) batchKind {
 		}
 	}
 	return kindRead
+}
+
+// admin evaluates a request that changes the range and not what is in it.
+func (r *Replica) admin(ctx context.Context, ba *kvpb.BatchRequest) (*kvpb.BatchResponse, error) {
+	if len(ba.Requests) != 1 {
+		return nil, errors.New("a change of a range comes alone")
+	}
+	var err error
+	switch args := ba.Requests[0].Args.(type) {
+	case *kvpb.ChangeReplicasArgs:
+		err = r.changeReplicas(ctx, args)
+	case *kvpb.TransferLeaseArgs:
+		err = r.transferLease(ctx, args.To)
+	default:
+		return r.adminSplit(ctx, ba)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &kvpb.BatchResponse{Responses: make([]kvpb.Response, 1)}, nil
 }
 
 // checkKeys refuses a batch whose keys the range does not hold (any more).
@@ -129,6 +166,10 @@ func (r *Replica) read(ctx context.Context, ba *kvpb.BatchRequest, w *waiting) (
 		return nil, err
 	}
 	for {
+		seq, err := r.serve(ctx, ts)
+		if err != nil {
+			return nil, err
+		}
 		for i := range ba.Requests {
 			if q := &ba.Requests[i]; q.Op.UpdatesTimestampCache() {
 				r.store.tsCache.add(q.Span(), ts, txnID)
@@ -144,6 +185,10 @@ func (r *Replica) read(ctx context.Context, ba *kvpb.BatchRequest, w *waiting) (
 		}
 		resp, err := r.evalReads(ctx, ba, ts)
 		if err == nil {
+			// What was read while somebody else may have served is no answer.
+			if err := r.stillServes(seq, ts); err != nil {
+				return nil, err
+			}
 			// Whatever was removed before the read saw it was announced before.
 			for i := range ba.Requests {
 				if q := &ba.Requests[i]; q.Op.IsRead() {
@@ -184,9 +229,11 @@ func (r *Replica) write(ctx context.Context, ba *kvpb.BatchRequest, w *waiting) 
 		if err := r.latches.acquire(ctx, la); err != nil {
 			return nil, err
 		}
-		resp, c, err := r.writeLatched(ctx, ba, w)
+		resp, c, err := r.writeLatched(ctx, ba, w, la)
 		if c == nil {
-			r.latches.release(la)
+			if !la.kept {
+				r.latches.release(la)
+			}
 			return resp, err
 		}
 		// waitForLock enters the queue before it lets go of the latches.
@@ -197,8 +244,12 @@ func (r *Replica) write(ctx context.Context, ba *kvpb.BatchRequest, w *waiting) 
 }
 
 // writeLatched makes one attempt. A conflict is a lock to wait for.
-func (r *Replica) writeLatched(ctx context.Context, ba *kvpb.BatchRequest, w *waiting) (*kvpb.BatchResponse, *lockConflict, error) {
+func (r *Replica) writeLatched(ctx context.Context, ba *kvpb.BatchRequest, w *waiting, la *latch) (*kvpb.BatchResponse, *lockConflict, error) {
 	if err := r.checkKeys(ba); err != nil {
+		return nil, nil, err
+	}
+	seq, err := r.serve(ctx, hlc.Timestamp{})
+	if err != nil {
 		return nil, nil, err
 	}
 	if c, ok := r.firstInQueue(ba, w); !ok {
@@ -206,7 +257,11 @@ func (r *Replica) writeLatched(ctx context.Context, ba *kvpb.BatchRequest, w *wa
 		return nil, &c, nil
 	}
 	e := newEvaluation(r, ba, w)
-	defer e.close()
+	defer func() {
+		if !la.kept {
+			e.close()
+		}
+	}()
 	resp, err := e.run(ctx)
 	if err != nil {
 		w.readTS = e.readTS
@@ -220,9 +275,24 @@ func (r *Replica) writeLatched(ctx context.Context, ba *kvpb.BatchRequest, w *wa
 	if err := r.store.coverClock(ctx, e.writeTS); err != nil {
 		return nil, nil, err
 	}
-	if err := r.propose(ctx, &e.proposal); err != nil {
+	err = r.propose(ctx, &e.proposal, seq)
+	var underway *errUnderway
+	if errors.As(err, &underway) {
+		// The keys stay ours until it is known what became of the command.
+		r.latches.keep(la)
+		e.disown()
+		r.store.async(func(context.Context) {
+			if <-underway.done == nil {
+				e.applied()
+			}
+			e.close()
+			r.latches.release(la)
+		})
+		return nil, nil, &kvpb.AmbiguousResultError{Cause: underway}
+	}
+	if err != nil {
 		if e.status == kvpb.TxnCommitted && !errors.Is(err, storage.ErrDiskFull) {
-			err = &kvpb.AmbiguousResultError{Cause: err}
+			err = ambiguous(err)
 		}
 		return nil, nil, err
 	}
@@ -284,6 +354,11 @@ func (r *Replica) latchFor(ba *kvpb.BatchRequest) *latch {
 		case kvpb.OpResolveIntent, kvpb.OpResolveIntentRange:
 			// Both before and after, a reader is told the truth.
 			la.spans = append(la.spans, q.Span())
+		case kvpb.OpUpdateAddressing:
+			if args, ok := q.Args.(*kvpb.UpdateAddressingArgs); ok {
+				d := &args.Descriptor
+				la.spans = append(la.spans, keys.Span{Key: MetaKey(d.StartKey), EndKey: MetaKey(d.EndKey).Next()})
+			}
 		case kvpb.OpGC:
 			la.spans = append(la.spans, q.Span()) // The threshold keeps readers away.
 		case kvpb.OpAddSSTable, kvpb.OpDeleteRangeTombstone, kvpb.OpClearRange:
@@ -334,12 +409,35 @@ type proposal struct {
 	ingest *ingestion     // an sstable that becomes part of the store
 	// intents of many keys that become part of the store instead of batch
 	intents *storage.IntentFiles
+	split   *kvserverpb.Split
 }
 
-// propose makes a proposal take effect and returns when it is applied. This is
-// the place where a replicated range hands it to raft instead; everything above
-// decides, everything below only applies.
-func (r *Replica) propose(ctx context.Context, p *proposal) error {
+// ambiguous says of an error at a commit that it may have happened all the same,
+// unless it is known that it did not.
+func ambiguous(err error) error {
+	var not *kvpb.NotLeaseholderError
+	var already *kvpb.AmbiguousResultError
+	if errors.As(err, &not) || errors.As(err, &already) {
+		return err
+	}
+	return &kvpb.AmbiguousResultError{Cause: err}
+}
+
+// propose makes a proposal take effect and returns when it is applied: here, or on
+// all replicas of the range by way of its log. Everything above decides, everything
+// below only applies.
+func (r *Replica) propose(ctx context.Context, p *proposal, leaseSequence int64) error {
+	if r.group.Load() != nil {
+		if p.ingest == nil && p.batch != nil && !p.batch.UsesReserve() {
+			if err := r.store.eng.SpaceFor(int64(p.batch.Len())); err != nil {
+				return diskFull(err)
+			}
+		}
+		if p.ingest == nil && (p.batch == nil || p.batch.Empty()) {
+			return nil
+		}
+		return r.replicate(ctx, p.command(leaseSequence), nil)
+	}
 	if p.gc != nil {
 		r.gc.Store(p.gc) // Readers must know before anything can be removed.
 	}

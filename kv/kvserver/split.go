@@ -4,15 +4,18 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/keys"
 	"github.com/holdfastdb/holdfast/kv/kvpb"
+	"github.com/holdfastdb/holdfast/kv/kvserver/kvserverpb"
 	"github.com/holdfastdb/holdfast/kv/storage"
 )
 
 // adminSplit makes the key of its request the start of a new range. Locks,
 // records, timestamp cache and data stay where they are: they are addressed by
-// key. Only descriptors change, in one batch, while a latch over the whole range
-// keeps everyone else out.
+// key. Only descriptors change, in one command, while a latch over the whole range
+// keeps everyone else out. The addressing records follow: who goes by the old ones
+// is sent on by the range.
 func (r *Replica) adminSplit(ctx context.Context, ba *kvpb.BatchRequest) (*kvpb.BatchResponse, error) {
 	key := ba.Requests[0].Key.Clone()
 	if len(ba.Requests) != 1 {
@@ -22,6 +25,9 @@ func (r *Replica) adminSplit(ctx context.Context, ba *kvpb.BatchRequest) (*kvpb.
 		return nil, fmt.Errorf("range cannot be split at %s, which is not table data", key)
 	}
 	resp := &kvpb.BatchResponse{Responses: make([]kvpb.Response, 1)}
+	if _, err := r.serve(ctx, hlc.Timestamp{}); err != nil {
+		return nil, err
+	}
 	// Counting takes as long as reading the right side, so it comes before the
 	// latch; what is written meanwhile makes the counts estimates.
 	before := r.Stats()
@@ -29,6 +35,12 @@ func (r *Replica) adminSplit(ctx context.Context, ba *kvpb.BatchRequest) (*kvpb.
 	if err != nil {
 		return nil, err
 	}
+	id, err := r.store.allocateRangeID(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r.changing.Lock() // The replicas must not change meanwhile.
+	defer r.changing.Unlock()
 	la := &latch{spans: []keys.Span{r.Desc().Span()}}
 	if err := r.latches.acquire(ctx, la); err != nil {
 		return nil, err
@@ -37,75 +49,128 @@ func (r *Replica) adminSplit(ctx context.Context, ba *kvpb.BatchRequest) (*kvpb.
 	if err := r.checkKeys(ba); err != nil {
 		return nil, err
 	}
+	seq, err := r.serve(ctx, hlc.Timestamp{})
+	if err != nil {
+		return nil, err
+	}
 	old := r.Desc()
 	if key.Equal(old.StartKey) {
 		return resp, nil
 	}
-	s := r.store
 	left, right := *old, *old
 	left.EndKey = key
 	left.Generation = old.Generation + 1
-	right.StartKey = key
+	right.RangeID, right.StartKey = id, key
 	right.Generation = old.Generation + 1
-	id, err := s.allocateRangeID()
+	p := &proposal{sync: true, split: &kvserverpb.Split{
+		Left: descriptorToProto(&left), Right: descriptorToProto(&right), RightStats: statsToProto(rightStats), Estimates: r.Stats() != before,
+	}}
+	if r.group.Load() == nil {
+		err = r.splitAlone(&left, &right, p.split)
+	} else {
+		err = r.replicate(ctx, p.command(seq), nil)
+	}
 	if err != nil {
 		return nil, err
 	}
-	right.RangeID = id
-	leftStats := subtractStats(r.Stats(), rightStats)
-	if r.Stats() != before {
-		leftStats.Estimates, rightStats.Estimates = true, true
-	}
-
-	b := s.eng.NewBatch()
-	defer b.Close()
-	if err := putDescriptor(b, &left); err != nil {
-		return nil, err
-	}
-	if err := putDescriptor(b, &right); err != nil {
-		return nil, err
-	}
-	if g := r.gc.Load(); g != nil {
-		v, err := g.within(right.Span()).encode()
-		if err != nil {
-			return nil, err
-		}
-		if err := b.Put(rangeIDKey(id, suffixGCThreshold), v); err != nil {
-			return nil, err
-		}
-	}
-	if err := b.Commit(true); err != nil {
-		return nil, err
-	}
-
-	n := &Replica{store: s, id: id, log: s.log.With("range", int64(id))}
-	n.desc.Store(&right)
-	n.gc.Store(r.gc.Load().within(right.Span()))
-	n.mu.stats, n.mu.statsDirty = rightStats, true
-	s.addReplica(n)
-	// From here on requests for the right side are sent on.
-	r.desc.Store(&left)
-	r.mu.Lock()
-	r.mu.stats, r.mu.statsDirty = leftStats, true
-	r.mu.Unlock()
 	r.log.InfoContext(ctx, "split", "at", key.String(), "new", int64(id))
 	return resp, nil
 }
 
-// allocateRangeID returns an id that no range of this cluster had before.
-func (s *Store) allocateRangeID() (kvpb.RangeID, error) {
-	s.replicas.Lock()
-	defer s.replicas.Unlock()
-	// Ranges are never removed on a single store, so the highest id tells.
-	var top kvpb.RangeID
-	for id := range *s.replicas.byID.Load() {
-		top = max(top, id)
+// splitAlone splits a range that has one replica and no log.
+func (r *Replica) splitAlone(left, right *kvpb.RangeDescriptor, sp *kvserverpb.Split) error {
+	b := r.store.eng.NewBatch()
+	defer b.Close()
+	n := r.splitOff(right)
+	if err := n.stageSplit(b, left); err != nil {
+		return err
 	}
-	s.replicas.lastID = max(s.replicas.lastID, top) + 1
-	return s.replicas.lastID, nil
+	if err := b.Commit(true); err != nil {
+		return err
+	}
+	r.finishSplit(n, left, sp)
+	return nil
+}
+
+// splitOff makes the replica that gets the keys of right, which r has now.
+func (r *Replica) splitOff(right *kvpb.RangeDescriptor) *Replica {
+	n := r.store.makeReplica(right)
+	n.gc.Store(r.gc.Load().within(right.Span()))
+	n.floor.Store(r.floor.Load())
+	return n
+}
+
+// stageSplit stages the descriptors of n and of what it is split off from.
+func (n *Replica) stageSplit(b *storage.Batch, left *kvpb.RangeDescriptor) error {
+	if err := putLocalDescriptor(b, left); err != nil {
+		return err
+	}
+	if err := putLocalDescriptor(b, n.Desc()); err != nil {
+		return err
+	}
+	g := n.gc.Load()
+	if g == nil {
+		return nil
+	}
+	v, err := g.encode()
+	if err != nil {
+		return err
+	}
+	return b.Put(rangeIDKey(n.id, suffixGCThreshold), v)
+}
+
+// finishSplit lets everybody see the two ranges. From here on requests for the
+// right side are sent on.
+func (r *Replica) finishSplit(n *Replica, left *kvpb.RangeDescriptor, sp *kvserverpb.Split) {
+	rightStats := statsFromProto(sp.RightStats)
+	rightStats.Estimates = rightStats.Estimates || sp.Estimates
+	leftStats := subtractStats(r.Stats(), rightStats)
+	leftStats.Estimates = leftStats.Estimates || sp.Estimates
+	n.mu.stats, n.mu.statsDirty = rightStats, true
+	r.store.addReplica(n)
+	if n.lease.Load() != nil {
+		if err := n.joinGroup(); err != nil {
+			n.log.Error("the new range does not start", "err", err)
+		} else if leads, _ := r.leads(); leads {
+			n.group.Load().Campaign()
+		}
+	}
+	r.desc.Store(left)
+	r.mu.Lock()
+	r.mu.stats, r.mu.statsDirty = leftStats, true
+	r.mu.Unlock()
+	r.descChanged()
+	n.descChanged()
+}
+
+// rangeIDGenerator counts the ranges of the cluster.
+var rangeIDGenerator = append(keys.SystemPrefix.Clone(), "range-idgen"...)
+
+// allocateRangeID returns an id that no range of this cluster had before.
+func (s *Store) allocateRangeID(ctx context.Context) (kvpb.RangeID, error) {
+	top := int64(1)
+	for id := range *s.replicas.byID.Load() {
+		top = max(top, int64(id))
+	}
+	for delta := int64(1); ; {
+		ba := &kvpb.BatchRequest{}
+		ba.Add(kvpb.Request{Op: kvpb.OpInc, Key: rangeIDGenerator, Delta: delta})
+		resp, err := s.sender.Send(ctx, ba)
+		if err != nil {
+			return 0, fmt.Errorf("allocating a range id: %w", err)
+		}
+		if id := resp.Responses[0].Count; id > top {
+			return kvpb.RangeID(id), nil
+		}
+		delta = top + 1 - resp.Responses[0].Count // The first one, of a store that has ranges.
+	}
 }
 
 func (s *Store) addReplica(r *Replica) {
+	s.updateReplicas(func(m map[kvpb.RangeID]*Replica) { m[r.id] = r })
+}
+
+func (s *Store) updateReplicas(fn func(map[kvpb.RangeID]*Replica)) {
 	s.replicas.Lock()
 	defer s.replicas.Unlock()
 	old := *s.replicas.byID.Load()
@@ -113,7 +178,7 @@ func (s *Store) addReplica(r *Replica) {
 	for id, o := range old {
 		next[id] = o
 	}
-	next[r.id] = r
+	fn(next)
 	s.replicas.byID.Store(&next)
 }
 

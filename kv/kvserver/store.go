@@ -16,6 +16,7 @@ import (
 	"github.com/holdfastdb/holdfast/kv"
 	"github.com/holdfastdb/holdfast/kv/kvpb"
 	"github.com/holdfastdb/holdfast/kv/kvserver/kvserverpb"
+	"github.com/holdfastdb/holdfast/kv/kvserver/raftgroup"
 	"github.com/holdfastdb/holdfast/kv/storage"
 
 	"google.golang.org/protobuf/proto"
@@ -34,6 +35,17 @@ type Config struct {
 	ClosedTimestampTarget func() time.Duration
 	// GC says what garbage collection has to respect. Without it there is none.
 	GC *GCConfig
+
+	// Network makes the store part of a cluster: its ranges can have replicas on
+	// other nodes. Transport and FirstRange are needed then, too.
+	Network Network
+	// Transport reaches replicas in other stores.
+	Transport kv.Transport
+	// FirstRange says where the range with the addressing records is, as far as the
+	// node has heard; it may be out of date.
+	FirstRange func(context.Context) (*kvpb.RangeDescriptor, error)
+	// TickInterval is the unit of raft's timeouts. Zero: 200 ms.
+	TickInterval time.Duration
 }
 
 // Store is one engine with the replicas in it. It is safe for concurrent use.
@@ -56,16 +68,19 @@ type Store struct {
 	opened  time.Time
 
 	replicas struct {
-		sync.RWMutex // writers only; readers use the pointer
-		byID         atomic.Pointer[map[kvpb.RangeID]*Replica]
-		lastID       kvpb.RangeID
+		sync.Mutex // writers only; readers use the pointer
+		byID       atomic.Pointer[map[kvpb.RangeID]*Replica]
 	}
+	raft     *raftgroup.Scheduler // nil: not part of a cluster
+	arriving sync.Mutex           // one replica comes or goes at a time
 
-	stop     context.CancelFunc
-	stopping <-chan struct{} // closed by stop
-	bg       sync.WaitGroup
-	closed   atomic.Bool
-	inFlight atomic.Int64 // requests being evaluated
+	stop      context.CancelFunc
+	ctx       context.Context // of work that nobody waits for; ended by stop
+	stopping  <-chan struct{} // closed by stop
+	bg        sync.WaitGroup
+	asyncLock sync.Mutex // held between asking whether the store is closing and bg.Go
+	closed    atomic.Bool
+	inFlight  atomic.Int64 // requests being evaluated
 }
 
 // Ident says which store of which cluster an engine is.
@@ -111,29 +126,53 @@ func Bootstrap(eng *storage.Engine, id Ident) error {
 	}
 	b := eng.NewBatch()
 	defer b.Close()
-	if err := putDescriptor(b, desc); err != nil {
+	if err := putLocalDescriptor(b, desc); err != nil {
 		return err
 	}
-	ident, err := encodeProto(&kvserverpb.StoreIdent{ClusterId: id.ClusterID[:], NodeId: int32(id.NodeID), StoreId: int32(id.StoreID)})
+	addressing, err := encodeRangeDescriptor(desc)
 	if err != nil {
 		return err
 	}
-	if err := b.Put(storeKey(suffixIdent), ident); err != nil {
+	if err := b.Put(MetaKey(desc.EndKey), addressing); err != nil {
+		return err
+	}
+	if err := putIdent(b, id); err != nil {
 		return err
 	}
 	return b.Commit(true)
 }
 
-// putDescriptor writes a descriptor to both places where it is looked for.
-func putDescriptor(w storage.Writer, d *kvpb.RangeDescriptor) error {
+// Join makes a new engine a store of a cluster that exists: it has no ranges yet.
+func Join(eng *storage.Engine, id Ident) error {
+	if _, err := ReadIdent(eng); !errors.Is(err, ErrNotBootstrapped) {
+		if err == nil {
+			err = errors.New("store is bootstrapped already")
+		}
+		return err
+	}
+	b := eng.NewBatch()
+	defer b.Close()
+	if err := putIdent(b, id); err != nil {
+		return err
+	}
+	return b.Commit(true)
+}
+
+func putIdent(w storage.Writer, id Ident) error {
+	ident, err := encodeProto(&kvserverpb.StoreIdent{ClusterId: id.ClusterID[:], NodeId: int32(id.NodeID), StoreId: int32(id.StoreID)})
+	if err != nil {
+		return err
+	}
+	return w.Put(storeKey(suffixIdent), ident)
+}
+
+// putLocalDescriptor writes a descriptor to where its replicas have it.
+func putLocalDescriptor(w storage.Writer, d *kvpb.RangeDescriptor) error {
 	b, err := encodeRangeDescriptor(d)
 	if err != nil {
 		return err
 	}
-	if err := w.Put(rangeDescriptorKey(d.StartKey), b); err != nil {
-		return err
-	}
-	return w.Put(MetaKey(d.EndKey), b)
+	return w.Put(rangeDescriptorKey(d.StartKey), b)
 }
 
 // Open loads the replicas of a bootstrapped engine and starts the store's
@@ -155,15 +194,54 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	s.locks = newLockTable()
 	s.marks = newTxnMarks(s.started)
 	s.sender = kv.NewRouter(s, s)
-	if err := s.loadReplicas(); err != nil {
+	bgCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stop, s.ctx, s.stopping = stop, bgCtx, bgCtx.Done()
+	s.resolver = newResolver(bgCtx, s)
+	if err := s.startRaft(); err != nil {
+		stop()
 		return nil, err
 	}
-	bgCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s.stop, s.stopping = stop, bgCtx.Done()
-	s.resolver = newResolver(bgCtx, s)
+	if err := s.loadReplicas(); err != nil {
+		s.closeRaft()
+		stop()
+		return nil, err
+	}
 	s.bg.Go(func() { s.maintain(bgCtx) })
-	s.bg.Go(func() { s.cleanUpAfterRestart(bgCtx) })
+	if cfg.Network == nil {
+		s.bg.Go(func() { s.cleanUpAfterRestart(bgCtx) })
+	}
 	return s, nil
+}
+
+// startRaft begins to run raft groups, of which there are none yet.
+func (s *Store) startRaft() error {
+	if s.cfg.Network == nil {
+		return nil
+	}
+	rc := raftgroup.DefaultConfig()
+	rc.Engine, rc.Transport, rc.Log = s.eng, raftTransport{s}, s.log
+	if s.cfg.TickInterval > 0 {
+		rc.TickInterval = s.cfg.TickInterval
+	}
+	var err error
+	s.raft, err = raftgroup.NewScheduler(rc)
+	return err
+}
+
+func (s *Store) closeRaft() {
+	if s.raft != nil {
+		s.raft.Close()
+	}
+}
+
+// async runs fn in a goroutine that Close waits for. A store that is closing does
+// not begin anything.
+func (s *Store) async(fn func(context.Context)) {
+	s.asyncLock.Lock()
+	defer s.asyncLock.Unlock()
+	if s.ctx.Err() == nil {
+		s.bg.Go(func() { fn(s.ctx) })
+	}
 }
 
 // ErrStopped says that the store is closing.
@@ -175,14 +253,22 @@ func (s *Store) Close() error {
 	if s.closed.Swap(true) {
 		return nil
 	}
+	s.asyncLock.Lock()
 	s.stop()
+	s.asyncLock.Unlock()
 	s.resolver.close()
+	// What is on its way through a log is given up.
+	_ = s.eachReplica(func(r *Replica) error {
+		r.pending.endAll(&kvpb.AmbiguousResultError{Cause: ErrStopped}, true)
+		return nil
+	})
 	s.bg.Wait()
 	// Who waits for a lock gives up when stopping is closed; all others finish by
 	// themselves.
 	for s.inFlight.Load() > 0 {
 		time.Sleep(time.Millisecond)
 	}
+	s.closeRaft()
 	return s.persistIdle(true)
 }
 
@@ -206,7 +292,8 @@ func (s *Store) loadReplicas() error {
 		if err != nil {
 			return false, err
 		}
-		if !d.StartKey.Equal(start) || !d.StartKey.Equal(at) {
+		// A store of a cluster has some of the ranges, any other has all.
+		if gap := !d.StartKey.Equal(at) && s.cfg.Network == nil; gap || !d.StartKey.Equal(start) || d.StartKey.Less(at) {
 			return false, storage.Mark(fmt.Errorf("%s does not continue at %s", d, at), storage.ErrCorrupt)
 		}
 		at = d.EndKey
@@ -220,25 +307,28 @@ func (s *Store) loadReplicas() error {
 	if err != nil {
 		return fmt.Errorf("loading ranges: %w", err)
 	}
-	if !at.Equal(keys.MaxKey) {
+	if !at.Equal(keys.MaxKey) && s.cfg.Network == nil {
 		return storage.Mark(fmt.Errorf("ranges end at %s", at), storage.ErrCorrupt)
 	}
 	s.replicas.byID.Store(&byID)
 	return nil
 }
 
-func (s *Store) newReplica(d *kvpb.RangeDescriptor) (*Replica, error) {
+// makeReplica returns a replica of which only the descriptor is known.
+func (s *Store) makeReplica(d *kvpb.RangeDescriptor) *Replica {
 	r := &Replica{store: s, id: d.RangeID, log: s.log.With("range", int64(d.RangeID))}
 	r.desc.Store(d)
-	if b, ok, err := s.eng.Get(rangeIDKey(d.RangeID, suffixGCThreshold)); err != nil {
+	return r
+}
+
+// newReplica returns the replica of a range whose state is on disk.
+func (s *Store) newReplica(d *kvpb.RangeDescriptor) (*Replica, error) {
+	r := s.makeReplica(d)
+	gc, l, err := s.readRangeState(d.RangeID)
+	if err != nil {
 		return nil, err
-	} else if ok {
-		g, err := decodeGCState(b)
-		if err != nil {
-			return nil, err
-		}
-		r.gc.Store(g)
 	}
+	r.gc.Store(gc)
 	if b, ok, err := s.eng.Get(rangeIDKey(d.RangeID, suffixStats)); err != nil {
 		return nil, err
 	} else if ok {
@@ -246,7 +336,31 @@ func (s *Store) newReplica(d *kvpb.RangeDescriptor) (*Replica, error) {
 			return nil, err
 		}
 	}
-	return r, nil
+	if l == nil {
+		return r, nil
+	}
+	if s.raft == nil {
+		return nil, fmt.Errorf("%s has replicas on other nodes, so this store can only be opened as part of its cluster", d)
+	}
+	r.lease.Store(l)
+	return r, r.joinGroup()
+}
+
+// readRangeState reads what a replica keeps in memory of its range's state. Without
+// a lease the range has no group.
+func (s *Store) readRangeState(id kvpb.RangeID) (gc *gcState, l *lease, err error) {
+	b, ok, err := s.eng.Get(rangeIDKey(id, suffixGCThreshold))
+	if err == nil && ok {
+		gc, err = decodeGCState(b)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	b, ok, err = s.eng.Get(rangeIDKey(id, suffixLease))
+	if err == nil && ok {
+		l, err = decodeLease(b)
+	}
+	return gc, l, err
 }
 
 // replica returns the replica of a range, or nil.
@@ -267,8 +381,19 @@ func (s *Store) eachReplica(fn func(*Replica) error) error {
 	return nil
 }
 
-// SendTo implements kv.Transport for the replicas of this store.
-func (s *Store) SendTo(ctx context.Context, _ kvpb.ReplicaDescriptor, ba *kvpb.BatchRequest) (*kvpb.BatchResponse, error) {
+// Sender reaches all ranges of the keyspace.
+func (s *Store) Sender() kv.Sender { return s.sender }
+
+// SendTo implements kv.Transport: replicas of this store are asked directly.
+func (s *Store) SendTo(ctx context.Context, to kvpb.ReplicaDescriptor, ba *kvpb.BatchRequest) (*kvpb.BatchResponse, error) {
+	if to.StoreID != s.ident.StoreID && s.cfg.Transport != nil {
+		return s.cfg.Transport.SendTo(ctx, to, ba)
+	}
+	return s.HandleBatch(ctx, ba)
+}
+
+// HandleBatch evaluates a batch that is for a replica of this store.
+func (s *Store) HandleBatch(ctx context.Context, ba *kvpb.BatchRequest) (*kvpb.BatchResponse, error) {
 	s.inFlight.Add(1)
 	defer s.inFlight.Add(-1)
 	if s.closed.Load() {
@@ -279,30 +404,6 @@ func (s *Store) SendTo(ctx context.Context, _ kvpb.ReplicaDescriptor, ba *kvpb.B
 		return nil, &kvpb.RangeNotFoundError{RangeID: ba.RangeID}
 	}
 	return r.Send(ctx, ba)
-}
-
-// LookupRange implements kv.Directory from the addressing records.
-func (s *Store) LookupRange(_ context.Context, key keys.Key, before bool) (*kvpb.RangeDescriptor, error) {
-	from := key.Next() // Records are filed under the range's end, which is exclusive.
-	if before {
-		from = key
-	}
-	if keys.MaxKey.Less(from) || !before && key.Equal(keys.MaxKey) {
-		return nil, fmt.Errorf("key %s is beyond the last range", key)
-	}
-	var d *kvpb.RangeDescriptor
-	err := s.eng.Scan(MetaKey(from), keys.MetaMax, func(_ keys.Key, v []byte) (bool, error) {
-		var err error
-		d, err = decodeRangeDescriptor(v)
-		return false, err
-	})
-	if err != nil {
-		return nil, err
-	}
-	if d == nil {
-		return nil, storage.Mark(fmt.Errorf("no range holds %s", key), storage.ErrCorrupt)
-	}
-	return d, nil
 }
 
 // closedTimestamp is up to where the range has promised not to change. Only
@@ -322,7 +423,7 @@ func (r *Replica) closedTimestamp() hlc.Timestamp {
 func (r *Replica) info(q *kvpb.Request) kvpb.RangeInfo {
 	st := r.Stats()
 	info := kvpb.RangeInfo{
-		Descriptor: *r.Desc(), Leaseholder: r.store.ident.NodeID,
+		Descriptor: *r.Desc(), Leaseholder: r.store.ident.NodeID, // who else would answer
 		Bytes: st.Total(), LiveBytes: st.LiveBytes, LiveKeys: st.LiveCount,
 	}
 	span := q.Span()

@@ -299,10 +299,12 @@ func (x *TxnRecord) GetIgnoredSeqnums() []*SeqRange {
 }
 
 type ReplicaDescriptor struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	NodeId        int32                  `protobuf:"varint,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
-	StoreId       int32                  `protobuf:"varint,2,opt,name=store_id,json=storeId,proto3" json:"store_id,omitempty"`
-	ReplicaId     int32                  `protobuf:"varint,3,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	NodeId    int32                  `protobuf:"varint,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	StoreId   int32                  `protobuf:"varint,2,opt,name=store_id,json=storeId,proto3" json:"store_id,omitempty"`
+	ReplicaId int32                  `protobuf:"varint,3,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
+	// 0 voter, 1 learner on its way to be a voter, 2 non-voter.
+	Type          int32 `protobuf:"varint,4,opt,name=type,proto3" json:"type,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -354,6 +356,13 @@ func (x *ReplicaDescriptor) GetStoreId() int32 {
 func (x *ReplicaDescriptor) GetReplicaId() int32 {
 	if x != nil {
 		return x.ReplicaId
+	}
+	return 0
+}
+
+func (x *ReplicaDescriptor) GetType() int32 {
+	if x != nil {
+		return x.Type
 	}
 	return 0
 }
@@ -746,12 +755,13 @@ const file_kv_kvserver_kvserverpb_records_proto_rawDesc = "" +
 	"\n" +
 	"lock_spans\x18\t \x03(\v2\x1a.holdfast.kvserver.v1.SpanR\tlockSpans\x12G\n" +
 	"\x0fignored_seqnums\x18\n" +
-	" \x03(\v2\x1e.holdfast.kvserver.v1.SeqRangeR\x0eignoredSeqnums\"f\n" +
+	" \x03(\v2\x1e.holdfast.kvserver.v1.SeqRangeR\x0eignoredSeqnums\"z\n" +
 	"\x11ReplicaDescriptor\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\x05R\x06nodeId\x12\x19\n" +
 	"\bstore_id\x18\x02 \x01(\x05R\astoreId\x12\x1d\n" +
 	"\n" +
-	"replica_id\x18\x03 \x01(\x05R\treplicaId\"\xef\x01\n" +
+	"replica_id\x18\x03 \x01(\x05R\treplicaId\x12\x12\n" +
+	"\x04type\x18\x04 \x01(\x05R\x04type\"\xef\x01\n" +
 	"\x0fRangeDescriptor\x12\x19\n" +
 	"\brange_id\x18\x01 \x01(\x03R\arangeId\x12\x1b\n" +
 	"\tstart_key\x18\x02 \x01(\fR\bstartKey\x12\x17\n" +

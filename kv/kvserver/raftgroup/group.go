@@ -30,17 +30,22 @@ type Command struct {
 // is. What is wrong with a command is for the machine to decide, the same way on
 // all replicas.
 type Machine interface {
+	// Alone says whether a command must find in the engine everything that was
+	// applied before it.
+	Alone(c Command) bool
 	// Apply stages in b what a command changes.
 	Apply(b *storage.Batch, c Command) error
-	// ApplyConfChange stages in b what a change of the configuration to conf
-	// means; c.Data is what was proposed with it.
-	ApplyConfChange(b *storage.Batch, c Command, conf *pb.ConfState) error
+	// ApplyConfChange stages in b what a change of the configuration means; c.Data
+	// is what was proposed with it. If it returns false there is no such change:
+	// the configuration stays as it is.
+	ApplyConfChange(b *storage.Batch, c Command) (bool, error)
 	// Applied says that everything staged since is committed, through index.
 	Applied(index uint64)
 	// OpenSnapshot pins the state as it is applied now.
 	OpenSnapshot() (Snapshot, error)
-	// ApplySnapshot stages in b what replaces the state by one that was received.
-	ApplySnapshot(b *storage.Batch, received any, conf *pb.ConfState) error
+	// InstallSnapshot replaces the state by one that was received, and commits b
+	// together with that, durably.
+	InstallSnapshot(b *storage.Batch, received any) error
 	// StateChanged says that the group has another leader, term or role.
 	StateChanged(Status)
 }
@@ -75,6 +80,9 @@ type Proposal struct {
 	Data []byte
 	// ConfChange, if set, is proposed with Data as its context.
 	ConfChange *pb.ConfChangeV2
+	// Appended, if set, is called when the proposal is in this replica's log, as an
+	// entry of term. Once an entry of a later term is applied it will never be.
+	Appended func(term uint64)
 	// Dropped is called if the proposal was certainly not appended anywhere; a
 	// proposal that is neither dropped nor applied may still come.
 	Dropped func(error)
@@ -289,6 +297,8 @@ func (g *Group) runLocked() error {
 		}
 		if err != nil {
 			p.Dropped(err)
+		} else if p.Appended != nil {
+			p.Appended(g.rn.BasicStatus().GetTerm())
 		}
 	}
 	for g.rn.HasReady() {
@@ -343,6 +353,7 @@ func (g *Group) ready() error {
 func (g *Group) append(rd raft.Ready) error {
 	b := g.s.cfg.Engine.NewWriteBatch()
 	defer b.Close()
+	b.UseReserve()
 	done, err := g.raftLog.Stage(b, rd.HardState, rd.Entries)
 	if err != nil {
 		return err
@@ -365,8 +376,30 @@ func (g *Group) apply(ents []*pb.Entry) error {
 	if len(ents) == 0 {
 		return nil
 	}
+	for len(ents) > 0 {
+		n := 1
+		for n < len(ents) && !g.machine.Alone(command(ents[n])) {
+			n++
+		}
+		if err := g.applySome(ents[:n]); err != nil {
+			return err
+		}
+		ents = ents[n:]
+	}
+	return nil
+}
+
+func command(e *pb.Entry) Command {
+	if e.GetType() != pb.EntryNormal {
+		return Command{Index: e.GetIndex(), Term: e.GetTerm()}
+	}
+	return Command{Index: e.GetIndex(), Term: e.GetTerm(), Data: e.GetData()}
+}
+
+func (g *Group) applySome(ents []*pb.Entry) error {
 	b := g.s.cfg.Engine.NewBatch()
 	defer b.Close()
+	b.UseReserve() // Whether there is space was asked before it was proposed.
 	for _, e := range ents {
 		if e.GetIndex() != g.applied+1 {
 			return fmt.Errorf("r%d is applied to %d and is given entry %d", g.rangeID, g.applied, e.GetIndex())
@@ -389,11 +422,10 @@ func (g *Group) apply(ents []*pb.Entry) error {
 }
 
 func (g *Group) applyEntry(b *storage.Batch, e *pb.Entry) error {
-	c := Command{Index: e.GetIndex(), Term: e.GetTerm(), Data: e.GetData()}
 	var cc pb.ConfChangeV2
 	switch e.GetType() {
 	case pb.EntryNormal:
-		return g.machine.Apply(b, c)
+		return g.machine.Apply(b, command(e))
 	case pb.EntryConfChangeV2:
 		if err := proto.Unmarshal(e.GetData(), &cc); err != nil {
 			return storage.Mark(err, storage.ErrCorrupt)
@@ -407,10 +439,19 @@ func (g *Group) applyEntry(b *storage.Batch, e *pb.Entry) error {
 	default:
 		return fmt.Errorf("entry of unknown type %s", e.GetType())
 	}
+	ok, err := g.machine.ApplyConfChange(b, Command{Index: e.GetIndex(), Term: e.GetTerm(), Data: cc.Context})
+	if err != nil {
+		return err
+	}
+	if !ok {
+		// Raft wants to know that the entry is dealt with; a change of no replica is
+		// none. (An empty change would mean to leave a joint configuration.)
+		cc.Reset()
+		cc.Changes = []*pb.ConfChangeSingle{{Type: pb.ConfChangeAddNode.Enum(), NodeId: proto.Uint64(0)}}
+	}
 	g.conf = g.rn.ApplyConfChange(&cc)
 	g.raftLog.SetConf(g.conf)
-	c.Data = cc.Context
-	return g.machine.ApplyConfChange(b, c, g.conf)
+	return nil
 }
 
 // truncate drops log that nobody needs: what all followers have or, if there is
@@ -431,6 +472,7 @@ func (g *Group) truncate() error {
 	}
 	b := g.s.cfg.Engine.NewWriteBatch()
 	defer b.Close()
+	b.UseReserve()
 	done, err := g.raftLog.Truncate(b, to)
 	if err != nil {
 		return err

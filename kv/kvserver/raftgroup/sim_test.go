@@ -47,7 +47,9 @@ func (m *simMachine) Apply(b *storage.Batch, c Command) error {
 	return b.Put(commandKey(c.Index), c.Data)
 }
 
-func (m *simMachine) ApplyConfChange(*storage.Batch, Command, *pb.ConfState) error { return nil }
+func (m *simMachine) Alone(c Command) bool { return c.Index%7 == 0 }
+
+func (m *simMachine) ApplyConfChange(*storage.Batch, Command) (bool, error) { return true, nil }
 
 func (m *simMachine) Applied(uint64) {
 	m.mu.Lock()
@@ -73,7 +75,7 @@ func (s simSnapshot) WriteTo(w io.Writer) (int64, error) {
 
 func (m *simMachine) OpenSnapshot() (Snapshot, error) { return simSnapshot{m.eng.NewSnapshot()}, nil }
 
-func (m *simMachine) ApplySnapshot(b *storage.Batch, received any, _ *pb.ConfState) error {
+func (m *simMachine) InstallSnapshot(b *storage.Batch, received any) error {
 	if err := b.ClearRange(simData, simData.PrefixEnd()); err != nil {
 		return err
 	}
@@ -84,7 +86,7 @@ func (m *simMachine) ApplySnapshot(b *storage.Batch, received any, _ *pb.ConfSta
 		}
 		data = data[2+len(k)+len(v):]
 	}
-	return nil
+	return b.Commit(true)
 }
 
 // simNode is one store with one replica.

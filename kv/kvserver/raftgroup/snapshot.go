@@ -2,6 +2,7 @@ package raftgroup
 
 import (
 	"fmt"
+	"io"
 
 	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
@@ -63,12 +64,28 @@ func (g *Group) StepSnapshot(m *pb.Message, received any) {
 	g.call(func(rn *raft.RawNode) {
 		g.incoming[index] = received
 		_ = rn.Step(m) // A stale one is refused.
-		for i := range g.incoming {
+		for i, other := range g.incoming {
 			if i != index {
+				drop(other)
 				delete(g.incoming, i)
 			}
 		}
 	})
+}
+
+// drop lets go of a received snapshot that holds something.
+func drop(received any) {
+	if c, ok := received.(io.Closer); ok {
+		_ = c.Close()
+	}
+}
+
+// Sending says whether a snapshot is on its way to a replica.
+func (g *Group) Sending(replica uint64) bool {
+	g.running.Lock()
+	defer g.running.Unlock()
+	_, ok := g.sending[replica]
+	return ok
 }
 
 // install replaces the state by a received snapshot: log, hard state, applied
@@ -79,6 +96,7 @@ func (g *Group) install(rd raft.Ready) error {
 	if !ok {
 		return fmt.Errorf("r%d: raft installs a snapshot at %d that did not come", g.rangeID, meta.GetIndex())
 	}
+	defer drop(received)
 	delete(g.incoming, meta.GetIndex())
 	if len(rd.Entries) > 0 {
 		return fmt.Errorf("r%d: raft appends entries together with a snapshot", g.rangeID)
@@ -93,13 +111,10 @@ func (g *Group) install(rd raft.Ready) error {
 	if err != nil {
 		return err
 	}
-	if err := g.machine.ApplySnapshot(b, received, meta.GetConfState()); err != nil {
-		return fmt.Errorf("r%d: installing the snapshot at %d: %w", g.rangeID, meta.GetIndex(), err)
-	}
 	if err := putApplied(b, g.prefix, meta.GetIndex(), meta.GetTerm(), meta.GetConfState()); err != nil {
 		return err
 	}
-	if err := b.Commit(true); err != nil {
+	if err := g.machine.InstallSnapshot(b, received); err != nil {
 		return fmt.Errorf("r%d: installing the snapshot at %d: %w", g.rangeID, meta.GetIndex(), err)
 	}
 	reset()

@@ -1,0 +1,469 @@
+package kvserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	pb "go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/holdfastdb/holdfast/internal/hlc"
+	"github.com/holdfastdb/holdfast/internal/keys"
+	"github.com/holdfastdb/holdfast/kv/kvpb"
+	"github.com/holdfastdb/holdfast/kv/kvserver/kvserverpb"
+	"github.com/holdfastdb/holdfast/kv/kvserver/raftgroup"
+	"github.com/holdfastdb/holdfast/kv/storage"
+)
+
+// A range with one replica has no log: its durable state says it all. It gets one
+// when a second replica comes, and keeps it.
+
+// Where the logs of new groups begin: not at zero, so that a replica which knows
+// nothing gets a snapshot.
+const (
+	splitIndex = 10
+	splitTerm  = 5
+)
+
+// logPrefix is where a replica keeps what its raft group needs.
+func logPrefix(id kvpb.RangeID) keys.Key { return rangeIDKey(id, suffixRaft) }
+
+// stageGroup stages how the group of r begins on this store.
+func (r *Replica) stageGroup(b *storage.Batch, index, term uint64, d *kvpb.RangeDescriptor, l *lease) error {
+	v, err := encodeProto(l.proto())
+	if err != nil {
+		return err
+	}
+	if err := b.Put(rangeIDKey(r.id, suffixLease), v); err != nil {
+		return err
+	}
+	return raftgroup.Bootstrap(b, logPrefix(r.id), index, term, confState(d))
+}
+
+// confState is the raft configuration that a descriptor stands for.
+func confState(d *kvpb.RangeDescriptor) *pb.ConfState {
+	c := &pb.ConfState{}
+	for _, r := range d.Replicas {
+		if r.Type == kvpb.ReplicaVoter {
+			c.Voters = append(c.Voters, uint64(r.ReplicaID))
+		} else {
+			c.Learners = append(c.Learners, uint64(r.ReplicaID))
+		}
+	}
+	return c
+}
+
+// joinGroup begins to run the replica's group, whose state is on disk.
+func (r *Replica) joinGroup() error {
+	me, ok := r.Desc().ReplicaOn(r.store.ident.StoreID)
+	if !ok {
+		return fmt.Errorf("store %d has no replica of %s", r.store.ident.StoreID, r.Desc())
+	}
+	r.replicaID = me.ReplicaID
+	g, err := r.store.raft.Add(raftgroup.Options{
+		RangeID: int64(r.id), ReplicaID: uint64(me.ReplicaID), Prefix: logPrefix(r.id), Machine: newMachine(r),
+	})
+	if err != nil {
+		return err
+	}
+	r.group.Store(g)
+	return nil
+}
+
+// startGroup gives a range that has one replica a log and a lease.
+func (r *Replica) startGroup(ctx context.Context) error {
+	s := r.store
+	if s.raft == nil {
+		return errors.New("this store is not part of a cluster: it has no network")
+	}
+	la := &latch{spans: []keys.Span{r.Desc().Span()}}
+	if err := r.latches.acquire(ctx, la); err != nil {
+		return err
+	}
+	defer r.latches.release(la)
+	if r.group.Load() != nil {
+		return nil
+	}
+	me, _ := r.Desc().ReplicaOn(s.ident.StoreID)
+	now := s.clock.Now()
+	l := &lease{sequence: 1, holder: me, start: now, expiration: now.Add(leaseDuration)}
+	b := s.eng.NewBatch()
+	defer b.Close()
+	if err := r.stageGroup(b, splitIndex, splitTerm, r.Desc(), l); err != nil {
+		return err
+	}
+	if err := b.Commit(true); err != nil {
+		return err
+	}
+	r.lease.Store(l)
+	if err := r.joinGroup(); err != nil {
+		return err
+	}
+	r.group.Load().Campaign()
+	return nil
+}
+
+// changeReplicas brings replicas to stores and takes them away, one step at a
+// time: each step leaves a range that works, and a new voter has all data before
+// it counts.
+func (r *Replica) changeReplicas(ctx context.Context, args *kvpb.ChangeReplicasArgs) error {
+	r.changing.Lock()
+	defer r.changing.Unlock()
+	if _, err := r.serve(ctx, hlc.Timestamp{}); err != nil {
+		return err
+	}
+	if g := r.Desc().Generation; args.Generation != 0 && args.Generation != g {
+		return fmt.Errorf("%s has changed since it was of generation %d", r.Desc(), args.Generation)
+	}
+	if err := r.startGroup(ctx); err != nil {
+		return err
+	}
+	for _, add := range args.Add {
+		if err := r.addReplica(ctx, add); err != nil {
+			return fmt.Errorf("adding a replica of %s on s%d: %w", r.Desc(), add.StoreID, err)
+		}
+	}
+	for _, store := range args.Remove {
+		if err := r.removeReplica(ctx, store); err != nil {
+			return fmt.Errorf("removing the replica of %s on s%d: %w", r.Desc(), store, err)
+		}
+	}
+	return nil
+}
+
+func (r *Replica) addReplica(ctx context.Context, add kvpb.ReplicaDescriptor) error {
+	old, there := r.Desc().ReplicaOn(add.StoreID)
+	if there && old.Type == add.Type {
+		return nil
+	}
+	if !there {
+		add.ReplicaID = r.Desc().NextReplicaID
+		first := add
+		if add.Type == kvpb.ReplicaVoter {
+			first.Type = kvpb.ReplicaLearner
+		}
+		if err := r.changeOne(ctx, first, pb.ConfChangeAddLearnerNode, func(d *kvpb.RangeDescriptor) {
+			d.Replicas = append(d.Replicas, first)
+			d.NextReplicaID++
+		}); err != nil {
+			return err
+		}
+	} else {
+		add.ReplicaID = old.ReplicaID
+	}
+	if add.Type != kvpb.ReplicaVoter {
+		return nil
+	}
+	if err := r.awaitCaughtUp(ctx, add.ReplicaID); err != nil {
+		// It would count as a replica that is not there.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaseDuration)
+		defer cancel()
+		if rerr := r.removeReplica(ctx, add.StoreID); rerr != nil {
+			r.log.WarnContext(ctx, "taking back a replica that could not be brought", "store", add.StoreID, "err", rerr)
+		}
+		return err
+	}
+	return r.changeOne(ctx, add, pb.ConfChangeAddNode, func(d *kvpb.RangeDescriptor) {
+		for i := range d.Replicas {
+			if d.Replicas[i].ReplicaID == add.ReplicaID {
+				d.Replicas[i].Type = kvpb.ReplicaVoter
+			}
+		}
+	})
+}
+
+func (r *Replica) removeReplica(ctx context.Context, store kvpb.StoreID) error {
+	old, there := r.Desc().ReplicaOn(store)
+	if !there {
+		return nil
+	}
+	if store == r.store.ident.StoreID {
+		return errors.New("it holds the lease, which has to be transferred first")
+	}
+	return r.changeOne(ctx, old, pb.ConfChangeRemoveNode, func(d *kvpb.RangeDescriptor) {
+		kept := d.Replicas[:0]
+		for _, o := range d.Replicas {
+			if o.ReplicaID != old.ReplicaID {
+				kept = append(kept, o)
+			}
+		}
+		d.Replicas = kept
+	})
+}
+
+// changeOne makes one change of the configuration and the descriptor, in one
+// command.
+func (r *Replica) changeOne(ctx context.Context, target kvpb.ReplicaDescriptor, how pb.ConfChangeType, edit func(*kvpb.RangeDescriptor)) error {
+	seq, err := r.serve(ctx, hlc.Timestamp{})
+	if err != nil {
+		return err
+	}
+	next := *r.Desc()
+	next.Replicas = append([]kvpb.ReplicaDescriptor(nil), next.Replicas...)
+	next.Generation++
+	edit(&next)
+	conf := &pb.ConfChangeV2{Changes: []*pb.ConfChangeSingle{{Type: how.Enum(), NodeId: proto.Uint64(uint64(target.ReplicaID))}}}
+	if err := r.replicate(ctx, &kvserverpb.Command{LeaseSequence: seq, Range: descriptorToProto(&next)}, conf); err != nil {
+		return err
+	}
+	if r.Desc().Generation < next.Generation {
+		return errors.New("raft takes one change at a time and was busy with another")
+	}
+	r.log.InfoContext(ctx, "replicas changed", "how", how.String(), "store", target.StoreID, "now", next.String())
+	return nil
+}
+
+// snapshotTimeout bounds how long a new replica may show no progress.
+const snapshotTimeout = 30 * time.Second
+
+// awaitCaughtUp returns when a replica has nearly all of the log.
+func (r *Replica) awaitCaughtUp(ctx context.Context, id int32) error {
+	last, since := uint64(0), time.Now()
+	for {
+		g := r.group.Load()
+		var match uint64
+		ready := false
+		g.Progress(func(replica uint64, _ bool, p tracker.Progress) {
+			if replica == uint64(id) {
+				match = p.Match
+				ready = p.State == tracker.StateReplicate && p.Match+100 > g.Status().Applied
+			}
+		})
+		if ready {
+			return nil
+		}
+		if match != last {
+			last, since = match, time.Now()
+		}
+		if time.Since(since) > snapshotTimeout && !r.sendingTo(id) {
+			return fmt.Errorf("it got no further than entry %d in %s", match, snapshotTimeout)
+		}
+		if leads, leader := r.leads(); !leads {
+			return r.notLeaseholder(leader)
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-r.store.stopping:
+			return ErrStopped
+		}
+	}
+}
+
+func (r *Replica) sendingTo(id int32) bool { return r.group.Load().Sending(uint64(id)) }
+
+// HandleRaft takes a message for a replica of this store.
+func (s *Store) HandleRaft(from kvpb.NodeID, rangeID int64, m *pb.Message) {
+	if s.raft == nil || s.closed.Load() {
+		return
+	}
+	r := s.replica(kvpb.RangeID(rangeID))
+	if r == nil {
+		s.answerForNobody(from, rangeID, m)
+		return
+	}
+	if uint64(r.replicaID) != m.GetTo() {
+		if uint64(r.replicaID) < m.GetTo() {
+			// It left and came back without having heard of it.
+			s.async(func(ctx context.Context) { s.removeReplica(ctx, r, int32(m.GetTo())) })
+		}
+		return
+	}
+	r.heardFrom.Store(m.GetFrom(), from)
+	s.raft.Step(rangeID, m)
+}
+
+// answerForNobody answers a leader that thinks there is a replica here in such a
+// way that it sends a snapshot. There is nothing here that could vote.
+func (s *Store) answerForNobody(from kvpb.NodeID, rangeID int64, m *pb.Message) {
+	if gone, err := s.goneBelow(kvpb.RangeID(rangeID)); err != nil || int32(m.GetTo()) < gone {
+		return
+	}
+	a := &pb.Message{To: proto.Uint64(m.GetFrom()), From: proto.Uint64(m.GetTo()), Term: proto.Uint64(m.GetTerm())}
+	switch m.GetType() {
+	case pb.MsgHeartbeat:
+		a.Type, a.Context = pb.MsgHeartbeatResp.Enum(), m.GetContext()
+	case pb.MsgApp:
+		a.Type, a.Index, a.Reject, a.RejectHint = pb.MsgAppResp.Enum(), proto.Uint64(m.GetIndex()), proto.Bool(true), proto.Uint64(0)
+	default:
+		return
+	}
+	s.cfg.Network.SendRaft(from, rangeID, a)
+}
+
+// goneBelow returns the least id that a replica of a range may have here: those
+// below have left.
+func (s *Store) goneBelow(id kvpb.RangeID) (int32, error) {
+	b, ok, err := s.eng.Get(rangeIDKey(id, suffixGone))
+	if err != nil || !ok {
+		return 0, err
+	}
+	v, err := decodeTimestamp(b)
+	return v.Logical, err
+}
+
+// HandleSnapshot takes the state of a range that a leader sends.
+func (s *Store) HandleSnapshot(ctx context.Context, rangeID int64, m *pb.Message, body io.Reader) error {
+	if s.raft == nil || s.closed.Load() {
+		return ErrStopped
+	}
+	h, err := readSnapshotHeader(body)
+	if err != nil {
+		return fmt.Errorf("reading a snapshot of r%d: %w", rangeID, err)
+	}
+	desc, err := descriptorFromProto(h.Range)
+	if err != nil {
+		return err
+	}
+	me, ok := desc.ReplicaOn(s.ident.StoreID)
+	if !ok || uint64(me.ReplicaID) != m.GetTo() || int64(desc.RangeID) != rangeID {
+		return fmt.Errorf("snapshot of %s is not for this store", desc)
+	}
+	if err := s.checkRoomFor(desc); err != nil {
+		return err
+	}
+	spans, err := s.eng.ReceiveSpans(ctx, body)
+	if err != nil {
+		return fmt.Errorf("receiving a snapshot of %s: %w", desc, err)
+	}
+	r, err := s.replicaForSnapshot(desc, me)
+	if err != nil {
+		_ = spans.Close()
+		return err
+	}
+	r.group.Load().StepSnapshot(m, &receivedRange{desc: desc, stats: statsFromProto(h.Stats), spans: spans})
+	return nil
+}
+
+// Close drops what was received and not installed.
+func (in *receivedRange) Close() error { return in.spans.Close() }
+
+// checkRoomFor refuses a range whose keys another replica of this store has: most
+// likely it is about to be split.
+func (s *Store) checkRoomFor(desc *kvpb.RangeDescriptor) error {
+	for _, o := range *s.replicas.byID.Load() {
+		if d := o.Desc(); d.RangeID != desc.RangeID && d.Span().Overlaps(desc.Span()) {
+			return fmt.Errorf("%s is in the way of a snapshot of %s", d, desc)
+		}
+	}
+	return nil
+}
+
+// replicaForSnapshot returns the replica that a snapshot is for, and makes one if
+// there is none.
+func (s *Store) replicaForSnapshot(desc *kvpb.RangeDescriptor, me kvpb.ReplicaDescriptor) (*Replica, error) {
+	s.arriving.Lock()
+	defer s.arriving.Unlock()
+	if r := s.replica(desc.RangeID); r != nil {
+		if r.replicaID != me.ReplicaID {
+			return nil, fmt.Errorf("replica %d of %s is here, and not %d", r.replicaID, desc, me.ReplicaID)
+		}
+		return r, nil
+	}
+	gone, err := s.goneBelow(desc.RangeID)
+	if err != nil {
+		return nil, err
+	}
+	if me.ReplicaID < gone {
+		return nil, fmt.Errorf("replica %d of %s has left this store", me.ReplicaID, desc)
+	}
+	if err := s.checkRoomFor(desc); err != nil {
+		return nil, err
+	}
+	r := s.makeReplica(desc)
+	r.lease.Store(&lease{})
+	b := s.eng.NewBatch()
+	defer b.Close()
+	b.UseReserve()
+	// Nothing of a former try may stay. A replica comes as a learner, so it has
+	// never voted.
+	if err := b.ClearRange(logPrefix(r.id), logPrefix(r.id).PrefixEnd()); err != nil {
+		return nil, err
+	}
+	if err := raftgroup.Bootstrap(b, logPrefix(r.id), 0, 0, &pb.ConfState{}); err != nil {
+		return nil, err
+	}
+	if err := b.Commit(true); err != nil {
+		return nil, err
+	}
+	if err := r.joinGroup(); err != nil {
+		return nil, err
+	}
+	s.addReplica(r)
+	return r, nil
+}
+
+// descChanged follows a new descriptor.
+func (r *Replica) descChanged() {
+	d := r.Desc()
+	if _, ok := d.ReplicaOn(r.store.ident.StoreID); !ok {
+		r.store.async(func(ctx context.Context) { r.store.removeReplica(ctx, r, d.NextReplicaID) })
+		return
+	}
+	r.publishLater()
+}
+
+// removeReplica takes a replica that is not part of its range any more out of the
+// store, with all that it has. No replica with an id below nextID comes back.
+func (s *Store) removeReplica(ctx context.Context, r *Replica, nextID int32) {
+	s.arriving.Lock()
+	defer s.arriving.Unlock()
+	if s.replica(r.id) != r {
+		return
+	}
+	r.pending.endAll(&kvpb.AmbiguousResultError{Cause: errors.New("the replica was removed")}, true)
+	s.raft.Remove(int64(r.id))
+	s.updateReplicas(func(m map[kvpb.RangeID]*Replica) { delete(m, r.id) })
+	err := func() error {
+		b := s.eng.NewBatch()
+		defer b.Close()
+		b.UseReserve()
+		if err := b.ClearSpans(replicatedSpans(r.Desc())); err != nil {
+			return err
+		}
+		if err := b.ClearRange(rangeIDKey(r.id, ""), rangeIDKey(r.id, "").PrefixEnd()); err != nil {
+			return err
+		}
+		if err := b.Put(rangeIDKey(r.id, suffixGone), encodeTimestamp(hlc.Timestamp{Logical: nextID})); err != nil {
+			return err
+		}
+		return b.Commit(true)
+	}()
+	if err != nil {
+		s.log.ErrorContext(ctx, "removing a replica", "range", int64(r.id), "err", err)
+		return
+	}
+	r.log.InfoContext(ctx, "the replica left the store")
+}
+
+// clearFormerSpan removes what the replica had of keys that its range has no more:
+// a snapshot brought it past a split.
+func (r *Replica) clearFormerSpan(next *kvpb.RangeDescriptor) {
+	old := r.Desc()
+	if !next.EndKey.Less(old.EndKey) {
+		return
+	}
+	rest := *old
+	rest.StartKey = next.EndKey
+	for _, o := range *r.store.replicas.byID.Load() {
+		if o != r && o.Desc().Span().Overlaps(rest.Span()) {
+			return
+		}
+	}
+	b := r.store.eng.NewBatch()
+	defer b.Close()
+	b.UseReserve()
+	err := b.ClearSpans(storage.SpanSet{User: rest.Span(), Local: []keys.Span{addressedSpan(rest.Span())}})
+	if err == nil {
+		err = b.Commit(false)
+	}
+	if err != nil {
+		// A snapshot of the range that has these keys now replaces them all.
+		r.log.Warn("clearing keys that the range has no more", "err", err)
+	}
+}
