@@ -29,13 +29,14 @@ type machine struct {
 	// The state as of the last command that was staged.
 	desc  *kvpb.RangeDescriptor
 	lease *lease
+	stats storage.Stats
 	then  []func()
 }
 
 var _ raftgroup.Machine = (*machine)(nil)
 
 func newMachine(r *Replica) *machine {
-	return &machine{r: r, desc: r.Desc(), lease: r.lease.Load()}
+	return &machine{r: r, desc: r.Desc(), lease: r.lease.Load(), stats: r.Stats()}
 }
 
 // Alone implements raftgroup.Machine: an ingestion does not go through the batch.
@@ -79,7 +80,7 @@ func (m *machine) command(b *storage.Batch, cmd *kvserverpb.Command) (result, er
 		m.r.gc.Store(gc) // Readers must know before anything can be removed.
 	}
 	if in := cmd.Ingestion; in != nil {
-		return m.ingest(in)
+		return m.ingest(b, in)
 	}
 	if cmd.Split != nil {
 		return m.split(b, cmd.Split)
@@ -90,9 +91,37 @@ func (m *machine) command(b *storage.Batch, cmd *kvserverpb.Command) (result, er
 		}
 	}
 	if s := cmd.Stats; s != nil {
-		m.then = append(m.then, func() { m.r.addStats(statsFromProto(s)) })
+		return nil, m.addStats(b, statsFromProto(s))
 	}
 	return nil, nil
+}
+
+// addStats counts what a command adds.
+func (m *machine) addStats(b *storage.Batch, delta storage.Stats) error {
+	next := m.stats
+	next.Add(delta)
+	return m.setStats(b, next)
+}
+
+func (m *machine) setStats(b *storage.Batch, next storage.Stats) error {
+	m.stats = next
+	m.then = append(m.then, func() { m.r.setStats(next) })
+	return putStats(b, m.r.id, next)
+}
+
+func putStats(b *storage.Batch, id kvpb.RangeID, s storage.Stats) error {
+	v, err := encodeStats(s)
+	if err != nil {
+		return err
+	}
+	return b.Put(rangeIDKey(id, suffixStats), v)
+}
+
+// setStats is for ranges with a group, whose statistics are part of their state.
+func (r *Replica) setStats(s storage.Stats) {
+	r.mu.Lock()
+	r.mu.stats = s
+	r.mu.Unlock()
 }
 
 // newLease decides about a request for the lease: it is granted if the lease is
@@ -136,7 +165,7 @@ func (m *machine) setLease(next *lease) {
 // ingest makes an sstable part of the store. What its checks find is the same on
 // every replica. When the command is applied again after a crash they may find its
 // own keys, and refuse what is there already.
-func (m *machine) ingest(in *kvserverpb.Ingestion) (result, err error) {
+func (m *machine) ingest(b *storage.Batch, in *kvserverpb.Ingestion) (result, err error) {
 	res, err := m.r.store.eng.IngestSST(context.Background(), in.Sst, storage.IngestOptions{
 		Span: keys.Span{Key: in.GetSpan().GetKey(), EndKey: in.GetSpan().GetEndKey()}, Timestamp: tsFromProto(in.Timestamp),
 		RequireEmpty: in.RequireEmpty, DisallowShadowing: in.DisallowShadowing, OnlyRepeat: in.OnlyRepeat,
@@ -147,8 +176,7 @@ func (m *machine) ingest(in *kvserverpb.Ingestion) (result, err error) {
 		}
 		return nil, err
 	}
-	m.then = append(m.then, func() { m.r.addStats(res.Stats) })
-	return nil, nil
+	return nil, m.addStats(b, res.Stats)
 }
 
 // refusedIngestion says whether err is about the file and the keys that it meets,
@@ -234,9 +262,14 @@ func (m *machine) split(b *storage.Batch, sp *kvserverpb.Split) (result, err err
 	if err := n.stageGroup(b, splitIndex, splitTerm, right, n.lease.Load()); err != nil {
 		return nil, err
 	}
+	leftStats, rightStats := splitStats(m.stats, sp)
+	if err := putStats(b, n.id, rightStats); err != nil {
+		return nil, err
+	}
+	n.mu.stats = rightStats
 	m.desc = left
-	m.then = append(m.then, func() { r.finishSplit(n, left, sp) })
-	return nil, nil
+	m.then = append(m.then, func() { r.finishSplit(n, left) })
+	return nil, m.setStats(b, leftStats)
 }
 
 func sameStore(d *kvpb.RangeDescriptor, r kvpb.ReplicaDescriptor) kvpb.ReplicaDescriptor {
@@ -260,7 +293,7 @@ type rangeSnapshot struct {
 
 // OpenSnapshot implements raftgroup.Machine.
 func (m *machine) OpenSnapshot() (raftgroup.Snapshot, error) {
-	header, err := proto.Marshal(&kvserverpb.SnapshotHeader{Range: descriptorToProto(m.desc), Stats: statsToProto(m.r.Stats())})
+	header, err := proto.Marshal(&kvserverpb.SnapshotHeader{Range: descriptorToProto(m.desc), Stats: statsToProto(m.stats)})
 	if err != nil {
 		return nil, err
 	}
@@ -315,6 +348,9 @@ type receivedRange struct {
 func (m *machine) InstallSnapshot(b *storage.Batch, received any) error {
 	in := received.(*receivedRange)
 	r := m.r
+	if err := putStats(b, r.id, in.stats); err != nil {
+		return err
+	}
 	// What was proposed here may be in the snapshot or not.
 	defer r.pending.endAll(&kvpb.AmbiguousResultError{Cause: errors.New("the replica was replaced by a snapshot")}, false)
 	if err := r.store.eng.ReplaceSpans(in.spans, b); err != nil {
@@ -325,14 +361,12 @@ func (m *machine) InstallSnapshot(b *storage.Batch, received any) error {
 	if err != nil {
 		return err
 	}
-	m.lease = l
+	m.lease, m.stats = l, in.stats
 	m.then = append(m.then, func() {
 		r.gc.Store(gc)
 		r.clearFormerSpan(in.desc)
 		r.desc.Store(in.desc)
-		r.mu.Lock()
-		r.mu.stats, r.mu.statsDirty = in.stats, true
-		r.mu.Unlock()
+		r.setStats(in.stats)
 		r.store.clock.Update(l.start)
 		if l.holder.StoreID == r.store.ident.StoreID {
 			r.raiseFloor(l.start)

@@ -73,7 +73,7 @@ func (s *Store) persistIdle(final bool) error {
 		dirty, st := r.mu.statsDirty, r.mu.stats
 		r.mu.statsDirty = false
 		r.mu.Unlock()
-		if !dirty {
+		if !dirty || r.group.Load() != nil {
 			return nil
 		}
 		v, err := encodeStats(st)

@@ -96,6 +96,9 @@ func (r *Replica) startGroup(ctx context.Context) error {
 	if err := r.stageGroup(b, splitIndex, splitTerm, r.Desc(), l); err != nil {
 		return err
 	}
+	if err := putStats(b, r.id, r.Stats()); err != nil {
+		return err
+	}
 	if err := b.Commit(true); err != nil {
 		return err
 	}

@@ -88,8 +88,21 @@ func (r *Replica) splitAlone(left, right *kvpb.RangeDescriptor, sp *kvserverpb.S
 	if err := b.Commit(true); err != nil {
 		return err
 	}
-	r.finishSplit(n, left, sp)
+	leftStats, rightStats := splitStats(r.Stats(), sp)
+	n.mu.stats, n.mu.statsDirty = rightStats, true
+	r.finishSplit(n, left)
+	r.mu.Lock()
+	r.mu.stats, r.mu.statsDirty = leftStats, true
+	r.mu.Unlock()
 	return nil
+}
+
+// splitStats divides what a range holds.
+func splitStats(all storage.Stats, sp *kvserverpb.Split) (left, right storage.Stats) {
+	right = statsFromProto(sp.RightStats)
+	left = subtractStats(all, right)
+	left.Estimates, right.Estimates = left.Estimates || sp.Estimates, right.Estimates || sp.Estimates
+	return left, right
 }
 
 // splitOff makes the replica that gets the keys of right, which r has now.
@@ -121,12 +134,7 @@ func (n *Replica) stageSplit(b *storage.Batch, left *kvpb.RangeDescriptor) error
 
 // finishSplit lets everybody see the two ranges. From here on requests for the
 // right side are sent on.
-func (r *Replica) finishSplit(n *Replica, left *kvpb.RangeDescriptor, sp *kvserverpb.Split) {
-	rightStats := statsFromProto(sp.RightStats)
-	rightStats.Estimates = rightStats.Estimates || sp.Estimates
-	leftStats := subtractStats(r.Stats(), rightStats)
-	leftStats.Estimates = leftStats.Estimates || sp.Estimates
-	n.mu.stats, n.mu.statsDirty = rightStats, true
+func (r *Replica) finishSplit(n *Replica, left *kvpb.RangeDescriptor) {
 	r.store.addReplica(n)
 	if n.lease.Load() != nil {
 		if err := n.joinGroup(); err != nil {
@@ -136,9 +144,6 @@ func (r *Replica) finishSplit(n *Replica, left *kvpb.RangeDescriptor, sp *kvserv
 		}
 	}
 	r.desc.Store(left)
-	r.mu.Lock()
-	r.mu.stats, r.mu.statsDirty = leftStats, true
-	r.mu.Unlock()
 	r.descChanged()
 	n.descChanged()
 }
