@@ -110,6 +110,9 @@ type Batch struct {
 // what ends transactions, frees space or keeps the node alive.
 func (b *Batch) UseReserve() { b.useReserve = true }
 
+// UsesReserve says whether UseReserve was called.
+func (b *Batch) UsesReserve() bool { return b.useReserve }
+
 // Get implements Reader.
 func (b *Batch) Get(key keys.Key) ([]byte, bool, error) { return getPlain(b.b, key) }
 
