@@ -233,12 +233,11 @@ func (r *Router) lookup(ctx context.Context, key keys.Key, before bool) (*kvpb.R
 			return nil, fmt.Errorf("finding the range of %s: %w", key, err)
 		}
 		if d.ContainsKey(key) && !before || before && d.StartKey.Less(key) && key.Compare(d.EndKey) <= 0 {
+			// If part of it is known better, the range itself can tell what is left.
 			r.cache.insert(d)
-			if c := r.cache.get(key, before); c != nil {
-				return c, nil
-			}
+			return d, nil
 		}
-		// The records do not have it yet, or less than what is known already.
+		// The records do not have it yet.
 		if n > 1000 {
 			return nil, fmt.Errorf("finding the range of %s: the addressing records name %s", key, d)
 		}

@@ -172,20 +172,31 @@ func (s *Store) LookupRange(ctx context.Context, key keys.Key, before bool) (*kv
 }
 
 // firstRange returns the descriptor of the first range, which no record leads to:
-// this store's own, or what others say.
+// the newest of this store's own and what others say.
 func (s *Store) firstRange(ctx context.Context) (*kvpb.RangeDescriptor, error) {
+	var d *kvpb.RangeDescriptor
 	if r := s.replica(1); r != nil {
-		return r.Desc(), nil
+		d = r.Desc()
 	}
-	if s.cfg.FirstRange == nil {
+	if s.cfg.FirstRange != nil {
+		o, err := s.cfg.FirstRange(ctx)
+		if err == nil && (d == nil || d.Generation < o.Generation) {
+			return o, nil
+		}
+		if d == nil {
+			return nil, err
+		}
+	}
+	if d == nil {
 		return nil, pgerr.New(pgerr.CannotConnectNow, "this store does not know where the first range is")
 	}
-	return s.cfg.FirstRange(ctx)
+	return d, nil
 }
 
 // publishAll files the descriptors that are not.
 func (s *Store) publishAll(ctx context.Context) error {
 	return s.eachReplica(func(r *Replica) error {
+		r.followLease()
 		if d := r.Desc(); r.published.Load() < d.Generation && r.holdsLease() {
 			r.publishLater()
 		}

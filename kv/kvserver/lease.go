@@ -56,14 +56,15 @@ func (l *lease) same(o *lease) bool {
 	return l.sequence == o.sequence && l.expiration == o.expiration
 }
 
-// usable says whether this process may serve under l at all: a lease of a former
-// process of this store is not ours, since what that one served is forgotten.
+// usable says whether this process may serve under l at all: not under one that it
+// tried to hand over, whatever came of that; and a lease of a former process of
+// this store is not ours, since what that one served is forgotten.
 //
 // Invariant: a lease that a former process served under started below what the
 // clock of this process started at. One that is given to us while we restart, and
 // starts above, was not served under by anyone: see clockBound.
 func (r *Replica) usable(l *lease) bool {
-	return l.holder.StoreID == r.store.ident.StoreID && r.store.started.Less(l.start)
+	return l.holder.StoreID == r.store.ident.StoreID && r.store.started.Less(l.start) && r.givenUp.Load() < l.sequence
 }
 
 // serve returns when this replica may read at ts and propose writes, with the
@@ -84,7 +85,7 @@ func (r *Replica) serve(ctx context.Context, ts hlc.Timestamp) (int64, error) {
 			r.store.clock.Update(ts)
 			now = ts
 		}
-		if r.usable(l) && !r.handingOver.Load() {
+		if r.usable(l) {
 			end := l.expiration.Add(-r.store.clock.MaxOffset())
 			if now.Less(end) {
 				if end.Less(now.Add(leaseDuration / 2)) {
@@ -92,7 +93,7 @@ func (r *Replica) serve(ctx context.Context, ts hlc.Timestamp) (int64, error) {
 				}
 				return l.sequence, nil
 			}
-		} else if now.Less(l.expiration) {
+		} else if l.holder.StoreID != r.store.ident.StoreID && now.Less(l.expiration) {
 			return 0, r.notLeaseholder(l.holder)
 		}
 		if err := r.acquire(ctx, l); err != nil {
@@ -197,13 +198,13 @@ func (r *Replica) transferLease(ctx context.Context, to kvpb.StoreID) error {
 	}
 	r.leasing.Lock()
 	defer r.leasing.Unlock()
-	// Nothing is served from here on; what was is below the start of the new lease.
-	r.handingOver.Store(true)
-	defer r.handingOver.Store(false)
 	old := r.lease.Load()
 	if !r.usable(old) {
 		return r.notLeaseholder(old.holder)
 	}
+	// Nothing is served under it from here on, also if nobody hears what becomes of
+	// the request; what was is below the start of the new lease.
+	r.givenUp.Store(old.sequence)
 	now := r.store.clock.Now()
 	next := &lease{sequence: old.sequence + 1, holder: target, start: now, expiration: now.Add(leaseDuration)}
 	if err := r.replaceLease(ctx, old, next); err != nil {

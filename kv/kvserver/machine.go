@@ -41,8 +41,7 @@ func newMachine(r *Replica) *machine {
 
 // Alone implements raftgroup.Machine: an ingestion does not go through the batch.
 func (m *machine) Alone(c raftgroup.Command) bool {
-	var cmd kvserverpb.Command
-	return len(c.Data) > 0 && proto.Unmarshal(c.Data, &cmd) == nil && cmd.Ingestion != nil
+	return len(c.Data) > 0 && c.Data[0] == applyAlone
 }
 
 // Apply implements raftgroup.Machine.
@@ -51,15 +50,16 @@ func (m *machine) Apply(b *storage.Batch, c raftgroup.Command) error {
 	if len(c.Data) == 0 {
 		return nil
 	}
-	var cmd kvserverpb.Command
-	if err := proto.Unmarshal(c.Data, &cmd); err != nil {
-		return storage.Mark(fmt.Errorf("decoding command %d: %w", c.Index, err), storage.ErrCorrupt)
-	}
-	result, err := m.command(b, &cmd)
+	cmd, err := decodeCommand(c)
 	if err != nil {
 		return err
 	}
-	m.then = append(m.then, func() { m.r.pending.finish(cmd.Id, result) })
+	result, err := m.command(b, cmd)
+	if err != nil {
+		return err
+	}
+	finish := m.r.pending.take(cmd.Id) // It must not be taken for lost when the next term begins.
+	m.then = append(m.then, func() { finish(result) })
 	return nil
 }
 
@@ -195,9 +195,9 @@ func (m *machine) ApplyConfChange(b *storage.Batch, c raftgroup.Command) (bool, 
 	if len(c.Data) == 0 {
 		return true, nil // Raft itself leaves a joint configuration.
 	}
-	var cmd kvserverpb.Command
-	if err := proto.Unmarshal(c.Data, &cmd); err != nil {
-		return false, storage.Mark(fmt.Errorf("decoding command %d: %w", c.Index, err), storage.ErrCorrupt)
+	cmd, err := decodeCommand(c)
+	if err != nil {
+		return false, err
 	}
 	next, err := descriptorFromProto(cmd.Range)
 	if err != nil {
@@ -216,7 +216,8 @@ func (m *machine) ApplyConfChange(b *storage.Batch, c raftgroup.Command) (bool, 
 		}
 		m.setDesc(next)
 	}
-	m.then = append(m.then, func() { m.r.pending.finish(cmd.Id, result) })
+	finish := m.r.pending.take(cmd.Id) // It must not be taken for lost when the next term begins.
+	m.then = append(m.then, func() { finish(result) })
 	return result == nil, nil
 }
 
@@ -351,7 +352,10 @@ func (m *machine) InstallSnapshot(b *storage.Batch, received any) error {
 	if err := putStats(b, r.id, in.stats); err != nil {
 		return err
 	}
-	// What was proposed here may be in the snapshot or not.
+	// What was proposed here may be in the snapshot, or in the log behind it, or
+	// lost. Nothing is evaluated under the same lease any more, since it could miss
+	// what is yet to be applied.
+	r.givenUp.Store(max(r.givenUp.Load(), m.lease.sequence))
 	defer r.pending.endAll(&kvpb.AmbiguousResultError{Cause: errors.New("the replica was replaced by a snapshot")}, false)
 	if err := r.store.eng.ReplaceSpans(in.spans, b); err != nil {
 		return err

@@ -16,6 +16,9 @@ const (
 	// publishInterval is how often replicas whose descriptor could not be filed try
 	// again.
 	publishInterval = time.Second
+	// orphanTicks is how many publishIntervals lie between two looks at replicas
+	// that have no leader.
+	orphanTicks = 5
 )
 
 // maintain does the store's regular chores until ctx is done.
@@ -34,7 +37,7 @@ func (s *Store) maintain(ctx context.Context) {
 	defer gc.Stop()
 	publish := time.NewTicker(publishInterval)
 	defer publish.Stop()
-	lastWall := int64(0)
+	lastWall, n := int64(0), 0
 	for {
 		var err error
 		select {
@@ -53,6 +56,9 @@ func (s *Store) maintain(ctx context.Context) {
 			err = s.sweepRecords(ctx)
 		case <-publish.C:
 			err = s.publishAll(ctx)
+			if n++; n%orphanTicks == 0 && err == nil && s.raft != nil {
+				s.async(s.removeOrphans)
+			}
 		case <-gc.C:
 			err = s.collectAll(ctx, s.cfg.GC != nil && s.cfg.GC.Eager)
 		}

@@ -33,18 +33,18 @@ type Replica struct {
 
 	// What follows is about the other replicas of the range. A range that has only
 	// this one has no group and no lease.
-	replicaID   int32 // set before group
-	group       atomic.Pointer[raftgroup.Group]
-	lease       atomic.Pointer[lease]
-	floor       atomic.Pointer[hlc.Timestamp] // see floorAt
-	leasing     sync.Mutex                    // one lease request at a time
-	handingOver atomic.Bool
-	extending   atomic.Bool
-	pending     pendingCommands
-	changing    sync.Mutex   // one change of the descriptor at a time
-	heardFrom   sync.Map     // node by replica id, of senders that are not in desc
-	published   atomic.Int64 // generation of the descriptor that was filed
-	publishing  atomic.Bool
+	replicaID  int32 // set before group
+	group      atomic.Pointer[raftgroup.Group]
+	lease      atomic.Pointer[lease]
+	floor      atomic.Pointer[hlc.Timestamp] // see floorAt
+	leasing    sync.Mutex                    // one lease request at a time
+	givenUp    atomic.Int64                  // sequence of the last lease that this replica asked to be another's
+	extending  atomic.Bool
+	pending    pendingCommands
+	changing   sync.Mutex   // one change of the descriptor at a time
+	heardFrom  sync.Map     // node by replica id, of senders that are not in desc
+	published  atomic.Int64 // generation of the descriptor that was filed
+	publishing atomic.Bool
 
 	mu struct {
 		sync.Mutex
@@ -281,13 +281,16 @@ func (r *Replica) writeLatched(ctx context.Context, ba *kvpb.BatchRequest, w *wa
 		// The keys stay ours until it is known what became of the command.
 		r.latches.keep(la)
 		e.disown()
-		r.store.async(func(context.Context) {
+		finish := func(context.Context) {
 			if <-underway.done == nil {
 				e.applied()
 			}
 			e.close()
 			r.latches.release(la)
-		})
+		}
+		if !r.store.async(finish) {
+			finish(ctx) // Close answers all who wait.
+		}
 		return nil, nil, &kvpb.AmbiguousResultError{Cause: underway}
 	}
 	if err != nil {
@@ -434,7 +437,8 @@ func (r *Replica) propose(ctx context.Context, p *proposal, leaseSequence int64)
 			}
 		}
 		if p.ingest == nil && (p.batch == nil || p.batch.Empty()) {
-			return nil
+			// What was found out or noted in memory holds only if nobody else served.
+			return r.stillServes(leaseSequence, hlc.Timestamp{})
 		}
 		return r.replicate(ctx, p.command(leaseSequence), nil)
 	}

@@ -262,6 +262,8 @@ func (r *Replica) sendingTo(id int32) bool { return r.group.Load().Sending(uint6
 
 // HandleRaft takes a message for a replica of this store.
 func (s *Store) HandleRaft(from kvpb.NodeID, rangeID int64, m *pb.Message) {
+	s.inFlight.Add(1)
+	defer s.inFlight.Add(-1)
 	if s.raft == nil || s.closed.Load() {
 		return
 	}
@@ -312,6 +314,8 @@ func (s *Store) goneBelow(id kvpb.RangeID) (int32, error) {
 
 // HandleSnapshot takes the state of a range that a leader sends.
 func (s *Store) HandleSnapshot(ctx context.Context, rangeID int64, m *pb.Message, body io.Reader) error {
+	s.inFlight.Add(1)
+	defer s.inFlight.Add(-1)
 	if s.raft == nil || s.closed.Load() {
 		return ErrStopped
 	}
@@ -442,6 +446,28 @@ func (s *Store) removeReplica(ctx context.Context, r *Replica, nextID int32) {
 		return
 	}
 	r.log.InfoContext(ctx, "the replica left the store")
+}
+
+// removeOrphans removes replicas that were taken out of their range while this
+// store could not hear of it: nobody talks to them any more.
+func (s *Store) removeOrphans(ctx context.Context) {
+	_ = s.eachReplica(func(r *Replica) error {
+		if g := r.group.Load(); g == nil || g.Status().Leader != 0 {
+			return ctx.Err()
+		}
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		mine := r.Desc()
+		d, err := s.LookupRange(ctx, mine.StartKey, false)
+		if err != nil || d.Generation <= mine.Generation || !d.ContainsKey(mine.StartKey) {
+			return nil // Nothing newer is known.
+		}
+		if me, ok := d.ReplicaOn(s.ident.StoreID); d.RangeID == r.id && ok && me.ReplicaID == r.replicaID {
+			return nil
+		}
+		s.removeReplica(ctx, r, r.replicaID+1)
+		return nil
+	})
 }
 
 // clearFormerSpan removes what the replica had of keys that its range has no more:

@@ -3,6 +3,7 @@ package kvserver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -13,14 +14,14 @@ import (
 	"github.com/holdfastdb/holdfast/kv/kvpb"
 	"github.com/holdfastdb/holdfast/kv/kvserver/kvserverpb"
 	"github.com/holdfastdb/holdfast/kv/kvserver/raftgroup"
+	"github.com/holdfastdb/holdfast/kv/storage"
 )
 
 // pendingCommands are what this replica has proposed and not seen applied.
 type pendingCommands struct {
 	sync.Mutex
-	byID   map[uint64]*pendingCommand
-	ended  error // why nothing more is taken in
-	random *rand.Rand
+	byID  map[uint64]*pendingCommand
+	ended error // why nothing more is taken in
 }
 
 type pendingCommand struct {
@@ -63,14 +64,17 @@ func (p *pendingCommands) appended(id, term uint64) {
 	}
 }
 
-// finish tells the proposer of a command, if it is here, what became of it.
-func (p *pendingCommands) finish(id uint64, err error) {
+// take returns what tells the proposer of a command, if it is here, what became of
+// it. From now on the command is not pending.
+func (p *pendingCommands) take(id uint64) (finish func(error)) {
 	p.Lock()
 	c := p.byID[id]
 	delete(p.byID, id)
 	p.Unlock()
-	if c != nil {
-		c.done <- err
+	return func(err error) {
+		if c != nil {
+			c.done <- err
+		}
 	}
 }
 
@@ -118,15 +122,15 @@ func (r *Replica) replicate(ctx context.Context, cmd *kvserverpb.Command, conf *
 			return err
 		}
 		cmd.Id = id
-		data, err := proto.Marshal(cmd)
+		data, err := encodeCommand(cmd)
 		if err != nil {
-			r.pending.finish(id, nil)
+			r.pending.take(id)
 			return err
 		}
 		g.Propose(raftgroup.Proposal{
 			Data: data, ConfChange: conf,
 			Appended: func(term uint64) { r.pending.appended(id, term) },
-			Dropped:  func(error) { r.pending.finish(id, errLost) },
+			Dropped:  func(error) { r.pending.take(id)(errLost) },
 		})
 		select {
 		case err = <-c.done:
@@ -148,6 +152,28 @@ func (r *Replica) replicate(ctx context.Context, cmd *kvserverpb.Command, conf *
 			return ErrStopped
 		}
 	}
+}
+
+// The first byte of an encoded command says how it is applied.
+const (
+	applyTogether = iota // in one batch with others
+	applyAlone
+)
+
+func encodeCommand(cmd *kvserverpb.Command) ([]byte, error) {
+	b := []byte{applyTogether}
+	if cmd.Ingestion != nil {
+		b[0] = applyAlone
+	}
+	return proto.MarshalOptions{}.MarshalAppend(b, cmd)
+}
+
+func decodeCommand(c raftgroup.Command) (*kvserverpb.Command, error) {
+	cmd := &kvserverpb.Command{}
+	if err := proto.Unmarshal(c.Data[1:], cmd); err != nil {
+		return nil, storage.Mark(fmt.Errorf("decoding command %d: %w", c.Index, err), storage.ErrCorrupt)
+	}
+	return cmd, nil
 }
 
 // command is the form in which a proposal goes into the log.

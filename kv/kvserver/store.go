@@ -235,13 +235,15 @@ func (s *Store) closeRaft() {
 }
 
 // async runs fn in a goroutine that Close waits for. A store that is closing does
-// not begin anything.
-func (s *Store) async(fn func(context.Context)) {
+// not begin anything; then async returns false.
+func (s *Store) async(fn func(context.Context)) bool {
 	s.asyncLock.Lock()
 	defer s.asyncLock.Unlock()
-	if s.ctx.Err() == nil {
-		s.bg.Go(func() { fn(s.ctx) })
+	if s.ctx.Err() != nil {
+		return false
 	}
+	s.bg.Go(func() { fn(s.ctx) })
+	return true
 }
 
 // ErrStopped says that the store is closing.
