@@ -253,6 +253,20 @@ func (m *machine) split(b *storage.Batch, sp *kvserverpb.Split) (result, err err
 		return fmt.Errorf("%s is %s by now", left, m.desc), nil
 	}
 	r := m.r
+	leftStats, rightStats := splitStats(m.stats, sp)
+	m.desc = left
+	vote, ok, err := r.store.makeRoomFor(right)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		// This store has left the right range already, without having seen it begin.
+		if err := putLocalDescriptor(b, left); err != nil {
+			return nil, err
+		}
+		m.then = append(m.then, func() { r.desc.Store(left) })
+		return nil, errors.Join(b.ClearSpans(replicatedSpans(right)), m.setStats(b, leftStats))
+	}
 	n := r.splitOff(right)
 	n.lease.Store(&lease{
 		sequence: m.lease.sequence, holder: sameStore(right, m.lease.holder), start: m.lease.start, expiration: m.lease.expiration,
@@ -263,12 +277,13 @@ func (m *machine) split(b *storage.Batch, sp *kvserverpb.Split) (result, err err
 	if err := n.stageGroup(b, splitIndex, splitTerm, right, n.lease.Load()); err != nil {
 		return nil, err
 	}
-	leftStats, rightStats := splitStats(m.stats, sp)
+	if err := raftgroup.KeepVote(b, logPrefix(n.id), vote); err != nil {
+		return nil, err
+	}
 	if err := putStats(b, n.id, rightStats); err != nil {
 		return nil, err
 	}
 	n.mu.stats = rightStats
-	m.desc = left
 	m.then = append(m.then, func() { r.finishSplit(n, left) })
 	return nil, m.setStats(b, leftStats)
 }
@@ -352,6 +367,9 @@ func (m *machine) InstallSnapshot(b *storage.Batch, received any) error {
 	if err := putStats(b, r.id, in.stats); err != nil {
 		return err
 	}
+	if err := b.Clear(rangeIDKey(r.id, suffixBlank)); err != nil {
+		return err
+	}
 	// What was proposed here may be in the snapshot, or in the log behind it, or
 	// lost. Nothing is evaluated under the same lease any more, since it could miss
 	// what is yet to be applied.
@@ -376,6 +394,7 @@ func (m *machine) InstallSnapshot(b *storage.Batch, received any) error {
 			r.raiseFloor(l.start)
 		}
 		r.lease.Store(l)
+		r.store.addReplica(r)
 		r.descChanged()
 	})
 	return nil

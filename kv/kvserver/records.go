@@ -23,6 +23,7 @@ import (
 //	01 'i' <range id> "stat"            Stats, as of the last orderly stop
 //	01 'i' <range id> "leas"            Lease
 //	01 'i' <range id> "gone"            the least replica id that may come to this store
+//	01 'i' <range id> "blnk"            id of a replica that has only voted so far
 //	01 'i' <range id> "rlog" …          log and applied state of the replica (package raftgroup)
 //	01 's' "iden"                       StoreIdent
 //	01 's' "clck"                       upper bound of the clock
@@ -35,6 +36,7 @@ const (
 	suffixStats           = "stat"
 	suffixLease           = "leas"
 	suffixGone            = "gone"
+	suffixBlank           = "blnk"
 	suffixRaft            = "rlog"
 	suffixIdent           = "iden"
 	suffixClock           = "clck"

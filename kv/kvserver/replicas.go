@@ -1,10 +1,12 @@
 package kvserver
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"time"
 
 	pb "go.etcd.io/raft/v3/raftpb"
@@ -41,6 +43,9 @@ func (r *Replica) stageGroup(b *storage.Batch, index, term uint64, d *kvpb.Range
 	if err := b.Put(rangeIDKey(r.id, suffixLease), v); err != nil {
 		return err
 	}
+	if err := b.Clear(rangeIDKey(r.id, suffixBlank)); err != nil {
+		return err
+	}
 	return raftgroup.Bootstrap(b, logPrefix(r.id), index, term, confState(d))
 }
 
@@ -64,8 +69,12 @@ func (r *Replica) joinGroup() error {
 		return fmt.Errorf("store %d has no replica of %s", r.store.ident.StoreID, r.Desc())
 	}
 	r.replicaID = me.ReplicaID
+	return r.runGroup()
+}
+
+func (r *Replica) runGroup() error {
 	g, err := r.store.raft.Add(raftgroup.Options{
-		RangeID: int64(r.id), ReplicaID: uint64(me.ReplicaID), Prefix: logPrefix(r.id), Machine: newMachine(r),
+		RangeID: int64(r.id), ReplicaID: uint64(r.replicaID), Prefix: logPrefix(r.id), Machine: newMachine(r),
 	})
 	if err != nil {
 		return err
@@ -269,8 +278,11 @@ func (s *Store) HandleRaft(from kvpb.NodeID, rangeID int64, m *pb.Message) {
 	}
 	r := s.replica(kvpb.RangeID(rangeID))
 	if r == nil {
-		s.answerForNobody(from, rangeID, m)
-		return
+		var err error
+		if r, err = s.blankReplica(kvpb.RangeID(rangeID), int32(m.GetTo())); err != nil {
+			s.log.Debug("message for a replica that is not here", "range", rangeID, "err", err)
+			return
+		}
 	}
 	if uint64(r.replicaID) != m.GetTo() {
 		if uint64(r.replicaID) < m.GetTo() {
@@ -283,22 +295,106 @@ func (s *Store) HandleRaft(from kvpb.NodeID, rangeID int64, m *pb.Message) {
 	s.raft.Step(rangeID, m)
 }
 
-// answerForNobody answers a leader that thinks there is a replica here in such a
-// way that it sends a snapshot. There is nothing here that could vote.
-func (s *Store) answerForNobody(from kvpb.NodeID, rangeID int64, m *pb.Message) {
-	if gone, err := s.goneBelow(kvpb.RangeID(rangeID)); err != nil || int32(m.GetTo()) < gone {
-		return
+// blankReplica returns a replica that knows nothing of its range but its id, and
+// makes one if there is none: a range was told that it has a replica here. It
+// learns the rest from a snapshot or from the split that made the range, which
+// another replica here has not seen yet. Until then it votes and remembers that it
+// did, since it is one of those that a leader needs.
+func (s *Store) blankReplica(id kvpb.RangeID, replicaID int32) (*Replica, error) {
+	s.arriving.Lock()
+	defer s.arriving.Unlock()
+	return s.blankReplicaLocked(id, replicaID)
+}
+
+func (s *Store) blankReplicaLocked(id kvpb.RangeID, replicaID int32) (*Replica, error) {
+	if r := s.replica(id); r != nil {
+		return r, nil
 	}
-	a := &pb.Message{To: proto.Uint64(m.GetFrom()), From: proto.Uint64(m.GetTo()), Term: proto.Uint64(m.GetTerm())}
-	switch m.GetType() {
-	case pb.MsgHeartbeat:
-		a.Type, a.Context = pb.MsgHeartbeatResp.Enum(), m.GetContext()
-	case pb.MsgApp:
-		a.Type, a.Index, a.Reject, a.RejectHint = pb.MsgAppResp.Enum(), proto.Uint64(m.GetIndex()), proto.Bool(true), proto.Uint64(0)
-	default:
-		return
+	if r := s.blank(id); r != nil && r.replicaID >= replicaID {
+		return r, nil
+	} else if r != nil {
+		s.forget(r)
 	}
-	s.cfg.Network.SendRaft(from, rangeID, a)
+	gone, err := s.goneBelow(id)
+	if err != nil {
+		return nil, err
+	}
+	if replicaID < gone {
+		return nil, fmt.Errorf("replica %d of r%d has left this store", replicaID, id)
+	}
+	r := s.makeReplica(&kvpb.RangeDescriptor{RangeID: id})
+	r.replicaID = replicaID
+	r.lease.Store(&lease{})
+	b := s.eng.NewBatch()
+	defer b.Close()
+	b.UseReserve()
+	// What a former process knew of it, as it is still the same replica, or nothing.
+	mark := encodeTimestamp(hlc.Timestamp{Logical: replicaID})
+	kept, _, err := s.eng.Get(rangeIDKey(id, suffixBlank))
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(kept, mark) {
+		if err := b.ClearRange(logPrefix(id), logPrefix(id).PrefixEnd()); err != nil {
+			return nil, err
+		}
+		if err := raftgroup.Bootstrap(b, logPrefix(id), 0, 0, &pb.ConfState{}); err != nil {
+			return nil, err
+		}
+		if err := b.Put(rangeIDKey(id, suffixBlank), mark); err != nil {
+			return nil, err
+		}
+		if err := b.Commit(true); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.runGroup(); err != nil {
+		return nil, err
+	}
+	s.replicas.Lock()
+	s.replicas.blank[id] = r
+	s.replicas.Unlock()
+	return r, nil
+}
+
+// blank returns the blank replica of a range, or nil.
+func (s *Store) blank(id kvpb.RangeID) *Replica {
+	s.replicas.Lock()
+	defer s.replicas.Unlock()
+	return s.replicas.blank[id]
+}
+
+// forget stops a blank replica.
+func (s *Store) forget(r *Replica) {
+	s.raft.Remove(int64(r.id))
+	s.replicas.Lock()
+	delete(s.replicas.blank, r.id)
+	s.replicas.Unlock()
+}
+
+// makeRoomFor prepares for a range that is being split off here. A blank replica of
+// it makes way, and its vote is kept. It returns false if this store has no replica
+// of the range (any more).
+func (s *Store) makeRoomFor(d *kvpb.RangeDescriptor) (vote *pb.HardState, ok bool, err error) {
+	s.arriving.Lock()
+	defer s.arriving.Unlock()
+	me, ok := d.ReplicaOn(s.ident.StoreID)
+	if !ok {
+		return nil, false, nil
+	}
+	gone, err := s.goneBelow(d.RangeID)
+	if err != nil || me.ReplicaID < gone {
+		return nil, false, err
+	}
+	r := s.blank(d.RangeID)
+	if r != nil && r.replicaID > me.ReplicaID {
+		return nil, false, nil
+	}
+	if r != nil {
+		s.forget(r)
+	}
+	vote, err = raftgroup.ReadVote(s.eng, logPrefix(d.RangeID))
+	return vote, true, err
 }
 
 // goneBelow returns the least id that a replica of a range may have here: those
@@ -339,6 +435,9 @@ func (s *Store) HandleSnapshot(ctx context.Context, rangeID int64, m *pb.Message
 		return fmt.Errorf("receiving a snapshot of %s: %w", desc, err)
 	}
 	r, err := s.replicaForSnapshot(desc, me)
+	if want := replicatedSpans(desc); err == nil && !reflect.DeepEqual(spans.Spans(), want) {
+		err = fmt.Errorf("the snapshot of %s has other keys: %v", desc, spans.Spans())
+	}
 	if err != nil {
 		_ = spans.Close()
 		return err
@@ -366,43 +465,14 @@ func (s *Store) checkRoomFor(desc *kvpb.RangeDescriptor) error {
 func (s *Store) replicaForSnapshot(desc *kvpb.RangeDescriptor, me kvpb.ReplicaDescriptor) (*Replica, error) {
 	s.arriving.Lock()
 	defer s.arriving.Unlock()
-	if r := s.replica(desc.RangeID); r != nil {
-		if r.replicaID != me.ReplicaID {
-			return nil, fmt.Errorf("replica %d of %s is here, and not %d", r.replicaID, desc, me.ReplicaID)
-		}
-		return r, nil
-	}
-	gone, err := s.goneBelow(desc.RangeID)
-	if err != nil {
-		return nil, err
-	}
-	if me.ReplicaID < gone {
-		return nil, fmt.Errorf("replica %d of %s has left this store", me.ReplicaID, desc)
-	}
 	if err := s.checkRoomFor(desc); err != nil {
 		return nil, err
 	}
-	r := s.makeReplica(desc)
-	r.lease.Store(&lease{})
-	b := s.eng.NewBatch()
-	defer b.Close()
-	b.UseReserve()
-	// Nothing of a former try may stay. A replica comes as a learner, so it has
-	// never voted.
-	if err := b.ClearRange(logPrefix(r.id), logPrefix(r.id).PrefixEnd()); err != nil {
-		return nil, err
+	r, err := s.blankReplicaLocked(desc.RangeID, me.ReplicaID)
+	if err == nil && r.replicaID != me.ReplicaID {
+		err = fmt.Errorf("replica %d of %s is here, and not %d", r.replicaID, desc, me.ReplicaID)
 	}
-	if err := raftgroup.Bootstrap(b, logPrefix(r.id), 0, 0, &pb.ConfState{}); err != nil {
-		return nil, err
-	}
-	if err := b.Commit(true); err != nil {
-		return nil, err
-	}
-	if err := r.joinGroup(); err != nil {
-		return nil, err
-	}
-	s.addReplica(r)
-	return r, nil
+	return r, err
 }
 
 // descChanged follows a new descriptor.
@@ -420,18 +490,23 @@ func (r *Replica) descChanged() {
 func (s *Store) removeReplica(ctx context.Context, r *Replica, nextID int32) {
 	s.arriving.Lock()
 	defer s.arriving.Unlock()
-	if s.replica(r.id) != r {
+	if s.replica(r.id) != r && s.blank(r.id) != r {
 		return
 	}
 	r.pending.endAll(&kvpb.AmbiguousResultError{Cause: errors.New("the replica was removed")}, true)
 	s.raft.Remove(int64(r.id))
-	s.updateReplicas(func(m map[kvpb.RangeID]*Replica) { delete(m, r.id) })
+	s.updateReplicas(func(m map[kvpb.RangeID]*Replica) {
+		delete(m, r.id)
+		delete(s.replicas.blank, r.id)
+	})
 	err := func() error {
 		b := s.eng.NewBatch()
 		defer b.Close()
 		b.UseReserve()
-		if err := b.ClearSpans(replicatedSpans(r.Desc())); err != nil {
-			return err
+		if d := r.Desc(); len(d.EndKey) > 0 {
+			if err := b.ClearSpans(replicatedSpans(d)); err != nil {
+				return err
+			}
 		}
 		if err := b.ClearRange(rangeIDKey(r.id, ""), rangeIDKey(r.id, "").PrefixEnd()); err != nil {
 			return err

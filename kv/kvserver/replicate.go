@@ -225,6 +225,9 @@ func (t raftTransport) SendSnapshot(ctx context.Context, rangeID int64, m *pb.Me
 func (s *Store) nodeOf(id kvpb.RangeID, replica uint64) kvpb.NodeID {
 	r := s.replica(id)
 	if r == nil {
+		r = s.blank(id)
+	}
+	if r == nil {
 		return 0
 	}
 	if d, ok := r.Desc().Replica(int32(replica)); ok {

@@ -171,8 +171,14 @@ func (s *Store) allocateRangeID(ctx context.Context) (kvpb.RangeID, error) {
 	}
 }
 
+// addReplica lets everybody see a replica whose range is known.
 func (s *Store) addReplica(r *Replica) {
-	s.updateReplicas(func(m map[kvpb.RangeID]*Replica) { m[r.id] = r })
+	s.updateReplicas(func(m map[kvpb.RangeID]*Replica) {
+		m[r.id] = r
+		if s.replicas.blank[r.id] == r {
+			delete(s.replicas.blank, r.id)
+		}
+	})
 }
 
 func (s *Store) updateReplicas(fn func(map[kvpb.RangeID]*Replica)) {

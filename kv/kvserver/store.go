@@ -70,6 +70,8 @@ type Store struct {
 	replicas struct {
 		sync.Mutex // writers only; readers use the pointer
 		byID       atomic.Pointer[map[kvpb.RangeID]*Replica]
+		// blank are replicas that know nothing of their range yet, but may vote.
+		blank map[kvpb.RangeID]*Replica
 	}
 	raft     *raftgroup.Scheduler // nil: not part of a cluster
 	arriving sync.Mutex           // one replica comes or goes at a time
@@ -194,6 +196,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	s.locks = newLockTable()
 	s.marks = newTxnMarks(s.started)
 	s.sender = kv.NewRouter(s, s)
+	s.replicas.blank = map[kvpb.RangeID]*Replica{}
 	bgCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop, s.ctx, s.stopping = stop, bgCtx, bgCtx.Done()
 	s.resolver = newResolver(bgCtx, s)
@@ -258,12 +261,12 @@ func (s *Store) Close() error {
 	s.asyncLock.Lock()
 	s.stop()
 	s.asyncLock.Unlock()
-	s.resolver.close()
 	// What is on its way through a log is given up.
 	_ = s.eachReplica(func(r *Replica) error {
 		r.pending.endAll(&kvpb.AmbiguousResultError{Cause: ErrStopped}, true)
 		return nil
 	})
+	s.resolver.close()
 	s.bg.Wait()
 	// Who waits for a lock gives up when stopping is closed; all others finish by
 	// themselves.

@@ -137,6 +137,20 @@ func Bootstrap(b *storage.Batch, prefix keys.Key, index, term uint64, conf *pb.C
 	return putApplied(b, prefix, index, term, conf)
 }
 
+// ReadVote returns the hard state of a replica, nil if it has none.
+func ReadVote(r storage.Reader, prefix keys.Key) (*pb.HardState, error) {
+	return raftlog.ReadHardState(r, prefix)
+}
+
+// KeepVote stages, for a replica that Bootstrap has just staged, what it had voted
+// before: nobody votes twice in one term.
+func KeepVote(b *storage.Batch, prefix keys.Key, old *pb.HardState) error {
+	if old == nil {
+		return nil
+	}
+	return raftlog.KeepVote(b, prefix, old)
+}
+
 // Add loads a replica's state and begins to run it.
 func (s *Scheduler) Add(o Options) (*Group, error) {
 	g := &Group{

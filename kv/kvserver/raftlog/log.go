@@ -330,3 +330,33 @@ func (l *Log) Entries(lo, hi, maxSize uint64) ([]*pb.Entry, error) {
 // Snapshot implements raft.Storage. A log has no snapshots; the replica that owns
 // the applied state makes and streams them.
 func (l *Log) Snapshot() (*pb.Snapshot, error) { return nil, raft.ErrSnapshotTemporarilyUnavailable }
+
+// ReadHardState returns the hard state of a log, nil if there is none.
+func ReadHardState(r storage.Reader, prefix keys.Key) (*pb.HardState, error) {
+	v, ok, err := r.Get(Empty(prefix).key(suffixHardState))
+	if err != nil || !ok {
+		return nil, err
+	}
+	h := &pb.HardState{}
+	if err := proto.Unmarshal(v, h); err != nil {
+		return nil, Empty(prefix).corrupt("hard state: %v", err)
+	}
+	return h, nil
+}
+
+// KeepVote raises the hard state that b holds to the term and vote of old.
+func KeepVote(b *storage.Batch, prefix keys.Key, old *pb.HardState) error {
+	now, err := ReadHardState(b, prefix)
+	if err != nil {
+		return err
+	}
+	if now == nil || old.GetTerm() < now.GetTerm() {
+		return nil
+	}
+	now.Term, now.Vote = proto.Uint64(old.GetTerm()), proto.Uint64(old.GetVote())
+	v, err := proto.Marshal(now)
+	if err != nil {
+		return err
+	}
+	return b.Put(Empty(prefix).key(suffixHardState), v)
+}
