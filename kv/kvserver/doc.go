@@ -5,8 +5,14 @@
 // keys: it puts requests that touch the same keys in order (latches), makes them
 // wait for locks of other transactions (lockTable), chooses timestamps at which
 // nothing that was read before changes (tsCache), evaluates them into a write
-// batch, and applies that through one function, propose. That function is where
-// consensus goes; nothing above it knows how a batch becomes durable.
+// batch, and applies that through one function, propose. Nothing above it knows how
+// a batch becomes durable: at once, if the range has one replica, or by way of the
+// range's raft log.
+//
+// Of a range with several replicas one has the lease (lease.go) and evaluates
+// requests. What it decided becomes a command in the log (replicate.go), which every
+// replica applies in the same order (machine.go). Replicas come and go by commands,
+// too (replicas.go). Where ranges are is filed in the first one (addressing.go).
 //
 // The promises: what was acknowledged is durable; a read returns the newest
 // committed values at its timestamp and nothing is ever written at or below it
