@@ -54,6 +54,21 @@ func argsToWire(a Args, w *wirepb.Request) error {
 			m.Ranges = append(m.Ranges, &wirepb.GCRange{Span: spanToWire(&r.Span), Timestamp: tsToWire(r.Timestamp)})
 		}
 		w.Args = &wirepb.Request_Gc{Gc: m}
+	case *LookupRangeArgs:
+		w.Args = &wirepb.Request_LookupRange{LookupRange: &wirepb.LookupRangeArgs{For: a.For, Before: a.Before}}
+	case *UpdateAddressingArgs:
+		w.Args = &wirepb.Request_UpdateAddressing{UpdateAddressing: &wirepb.UpdateAddressingArgs{Descriptor_: descToWire(&a.Descriptor)}}
+	case *ChangeReplicasArgs:
+		m := &wirepb.ChangeReplicasArgs{Generation: a.Generation}
+		for _, r := range a.Add {
+			m.Add = append(m.Add, replicaToWire(r))
+		}
+		for _, s := range a.Remove {
+			m.Remove = append(m.Remove, int32(s))
+		}
+		w.Args = &wirepb.Request_ChangeReplicas{ChangeReplicas: m}
+	case *TransferLeaseArgs:
+		w.Args = &wirepb.Request_TransferLease{TransferLease: &wirepb.TransferLeaseArgs{To: int32(a.To)}}
 	default:
 		return fmt.Errorf("%T do not travel", a)
 	}
@@ -117,6 +132,21 @@ func argsFromWire(w *wirepb.Request) (Args, error) {
 			gc.Garbage.Ranges = append(gc.Garbage.Ranges, storage.GCRange{Span: spanValue(r.GetSpan()), Timestamp: tsFromWire(r.GetTimestamp())})
 		}
 		return gc, nil
+	case *wirepb.Request_LookupRange:
+		return &LookupRangeArgs{For: slices.Clip(a.LookupRange.GetFor()), Before: a.LookupRange.GetBefore()}, nil
+	case *wirepb.Request_UpdateAddressing:
+		return &UpdateAddressingArgs{Descriptor: descFromWire(a.UpdateAddressing.GetDescriptor_())}, nil
+	case *wirepb.Request_ChangeReplicas:
+		c := &ChangeReplicasArgs{Generation: a.ChangeReplicas.GetGeneration()}
+		for _, r := range a.ChangeReplicas.GetAdd() {
+			c.Add = append(c.Add, replicaFromWire(r))
+		}
+		for _, s := range a.ChangeReplicas.GetRemove() {
+			c.Remove = append(c.Remove, StoreID(s))
+		}
+		return c, nil
+	case *wirepb.Request_TransferLease:
+		return &TransferLeaseArgs{To: StoreID(a.TransferLease.GetTo())}, nil
 	}
 	return nil, fmt.Errorf("arguments of unknown kind %T", w.GetArgs())
 }
@@ -157,6 +187,8 @@ func replyToWire(a Reply, w *wirepb.Response) error {
 			m.Splits = append(m.Splits, k)
 		}
 		w.Reply = &wirepb.Response_RangeInfo{RangeInfo: m}
+	case *LookupRangeReply:
+		w.Reply = &wirepb.Response_LookupRange{LookupRange: &wirepb.LookupRangeReply{Descriptor_: descToWire(&a.Descriptor)}}
 	default:
 		return fmt.Errorf("%T does not travel", a)
 	}
@@ -207,6 +239,8 @@ func replyFromWire(w *wirepb.Response) (Reply, error) {
 			r.Splits = append(r.Splits, slices.Clip(k))
 		}
 		return r, nil
+	case *wirepb.Response_LookupRange:
+		return &LookupRangeReply{Descriptor: descFromWire(a.LookupRange.GetDescriptor_())}, nil
 	}
 	return nil, fmt.Errorf("reply of unknown kind %T", w.GetReply())
 }

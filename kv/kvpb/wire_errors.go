@@ -152,6 +152,10 @@ func errorNode(n *wirepb.ErrorNode, err error) (causes []error, ok bool) {
 		}}
 	case *RangeNotFoundError:
 		n.Kind = &wirepb.ErrorNode_RangeNotFound{RangeNotFound: int64(e.RangeID)}
+	case *NotLeaseholderError:
+		n.Kind = &wirepb.ErrorNode_NotLeaseholder_{NotLeaseholder: &wirepb.ErrorNode_NotLeaseholder{
+			RangeId: int64(e.RangeID), Leaseholder: replicaToWire(e.Leaseholder), Descriptor_: descToWire(&e.Descriptor),
+		}}
 	case *storage.LockConflictError:
 		m := &wirepb.ErrorNode_LockConflict{}
 		for i := range e.Locks {
@@ -288,6 +292,11 @@ func nodeToError(n *wirepb.ErrorNode, causes []error) (_, bad error) {
 		return &RangeKeyMismatchError{Requested: spanValue(m.GetRequested()), Descriptor: descFromWire(m.GetDescriptor_())}, nil
 	case *wirepb.ErrorNode_RangeNotFound:
 		return &RangeNotFoundError{RangeID: RangeID(k.RangeNotFound)}, nil
+	case *wirepb.ErrorNode_NotLeaseholder_:
+		l := k.NotLeaseholder
+		return &NotLeaseholderError{
+			RangeID: RangeID(l.GetRangeId()), Leaseholder: replicaFromWire(l.GetLeaseholder()), Descriptor: descFromWire(l.GetDescriptor_()),
+		}, nil
 	case *wirepb.ErrorNode_LockConflict_:
 		e := &storage.LockConflictError{}
 		for _, l := range k.LockConflict.GetLocks() {

@@ -126,7 +126,7 @@ func descToWire(d *RangeDescriptor) *wirepb.RangeDescriptor {
 		RangeId: int64(d.RangeID), StartKey: d.StartKey, EndKey: d.EndKey, Generation: d.Generation, NextReplicaId: d.NextReplicaID,
 	}
 	for _, r := range d.Replicas {
-		m.Replicas = append(m.Replicas, &wirepb.ReplicaDescriptor{NodeId: int32(r.NodeID), StoreId: int32(r.StoreID), ReplicaId: r.ReplicaID})
+		m.Replicas = append(m.Replicas, replicaToWire(r))
 	}
 	return m
 }
@@ -137,9 +137,17 @@ func descFromWire(m *wirepb.RangeDescriptor) RangeDescriptor {
 		NextReplicaID: m.GetNextReplicaId(),
 	}
 	for _, r := range m.GetReplicas() {
-		d.Replicas = append(d.Replicas, ReplicaDescriptor{NodeID: NodeID(r.GetNodeId()), StoreID: StoreID(r.GetStoreId()), ReplicaID: r.GetReplicaId()})
+		d.Replicas = append(d.Replicas, replicaFromWire(r))
 	}
 	return d
+}
+
+func replicaToWire(r ReplicaDescriptor) *wirepb.ReplicaDescriptor {
+	return &wirepb.ReplicaDescriptor{NodeId: int32(r.NodeID), StoreId: int32(r.StoreID), ReplicaId: r.ReplicaID, Type: int32(r.Type)}
+}
+
+func replicaFromWire(r *wirepb.ReplicaDescriptor) ReplicaDescriptor {
+	return ReplicaDescriptor{NodeID: NodeID(r.GetNodeId()), StoreID: StoreID(r.GetStoreId()), ReplicaID: r.GetReplicaId(), Type: ReplicaType(r.GetType())}
 }
 
 // Pairs travel as one block of bytes instead of a message each: a scan has

@@ -157,6 +157,7 @@ func TestRequestsTravel(t *testing.T) {
 	all := []Args{
 		&EndTxnArgs{}, &PushTxnArgs{}, &ResolveArgs{}, &RemoveTxnRecordArgs{}, &HeartbeatArgs{}, &RefreshArgs{}, &ExportArgs{},
 		&AddSSTableArgs{}, &RangeInfoArgs{}, &PutSortedArgs{}, &GCArgs{},
+		&LookupRangeArgs{}, &UpdateAddressingArgs{}, &ChangeReplicasArgs{}, &TransferLeaseArgs{},
 	}
 	complete(t, all, methodsOf(t, ".", "args", anyName))
 	for _, args := range append(all, nil) {
@@ -210,7 +211,7 @@ func sendResponse(t *testing.T, br *BatchResponse) *BatchResponse {
 
 func TestResponsesTravel(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
-	all := []Reply{&PushTxnReply{}, &HeartbeatReply{}, &ExportReply{}, &AddSSTableReply{}, &RangeInfoReply{}}
+	all := []Reply{&PushTxnReply{}, &HeartbeatReply{}, &ExportReply{}, &AddSSTableReply{}, &RangeInfoReply{}, &LookupRangeReply{}}
 	complete(t, all, methodsOf(t, ".", "reply", anyName))
 	for _, reply := range append(all, nil) {
 		br := &BatchResponse{}
@@ -260,6 +261,7 @@ func TestErrorsTravel(t *testing.T) {
 	ours := []error{
 		&RetryTxnError{}, &TxnAbortedError{}, &TransactionRetryError{}, &TransactionPushError{}, &LockNotAvailableError{},
 		&BatchTimestampBeforeGCError{}, &RangeKeyMismatchError{}, &RangeNotFoundError{}, &PartialBatchError{}, &AmbiguousResultError{},
+		&NotLeaseholderError{},
 	}
 	complete(t, ours, methodsOf(t, ".", "Error", func(name string) bool { return name != "RemoteError" }))
 	theirs := []error{

@@ -401,6 +401,7 @@ type ReplicaDescriptor struct {
 	NodeId        int32                  `protobuf:"varint,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
 	StoreId       int32                  `protobuf:"varint,2,opt,name=store_id,json=storeId,proto3" json:"store_id,omitempty"`
 	ReplicaId     int32                  `protobuf:"varint,3,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
+	Type          int32                  `protobuf:"varint,4,opt,name=type,proto3" json:"type,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -452,6 +453,13 @@ func (x *ReplicaDescriptor) GetStoreId() int32 {
 func (x *ReplicaDescriptor) GetReplicaId() int32 {
 	if x != nil {
 		return x.ReplicaId
+	}
+	return 0
+}
+
+func (x *ReplicaDescriptor) GetType() int32 {
+	if x != nil {
+		return x.Type
 	}
 	return 0
 }
@@ -1453,6 +1461,206 @@ func (x *RangeInfoArgs) GetSplitBytes() int64 {
 	return 0
 }
 
+type LookupRangeArgs struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	For           []byte                 `protobuf:"bytes,1,opt,name=for,proto3" json:"for,omitempty"`
+	Before        bool                   `protobuf:"varint,2,opt,name=before,proto3" json:"before,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LookupRangeArgs) Reset() {
+	*x = LookupRangeArgs{}
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LookupRangeArgs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LookupRangeArgs) ProtoMessage() {}
+
+func (x *LookupRangeArgs) ProtoReflect() protoreflect.Message {
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LookupRangeArgs.ProtoReflect.Descriptor instead.
+func (*LookupRangeArgs) Descriptor() ([]byte, []int) {
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *LookupRangeArgs) GetFor() []byte {
+	if x != nil {
+		return x.For
+	}
+	return nil
+}
+
+func (x *LookupRangeArgs) GetBefore() bool {
+	if x != nil {
+		return x.Before
+	}
+	return false
+}
+
+type UpdateAddressingArgs struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Descriptor_   *RangeDescriptor       `protobuf:"bytes,1,opt,name=descriptor,proto3" json:"descriptor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateAddressingArgs) Reset() {
+	*x = UpdateAddressingArgs{}
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateAddressingArgs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateAddressingArgs) ProtoMessage() {}
+
+func (x *UpdateAddressingArgs) ProtoReflect() protoreflect.Message {
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateAddressingArgs.ProtoReflect.Descriptor instead.
+func (*UpdateAddressingArgs) Descriptor() ([]byte, []int) {
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *UpdateAddressingArgs) GetDescriptor_() *RangeDescriptor {
+	if x != nil {
+		return x.Descriptor_
+	}
+	return nil
+}
+
+type ChangeReplicasArgs struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Generation    int64                  `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	Add           []*ReplicaDescriptor   `protobuf:"bytes,2,rep,name=add,proto3" json:"add,omitempty"`
+	Remove        []int32                `protobuf:"varint,3,rep,packed,name=remove,proto3" json:"remove,omitempty"` // stores
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeReplicasArgs) Reset() {
+	*x = ChangeReplicasArgs{}
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeReplicasArgs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeReplicasArgs) ProtoMessage() {}
+
+func (x *ChangeReplicasArgs) ProtoReflect() protoreflect.Message {
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeReplicasArgs.ProtoReflect.Descriptor instead.
+func (*ChangeReplicasArgs) Descriptor() ([]byte, []int) {
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ChangeReplicasArgs) GetGeneration() int64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *ChangeReplicasArgs) GetAdd() []*ReplicaDescriptor {
+	if x != nil {
+		return x.Add
+	}
+	return nil
+}
+
+func (x *ChangeReplicasArgs) GetRemove() []int32 {
+	if x != nil {
+		return x.Remove
+	}
+	return nil
+}
+
+type TransferLeaseArgs struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	To            int32                  `protobuf:"varint,1,opt,name=to,proto3" json:"to,omitempty"` // store
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransferLeaseArgs) Reset() {
+	*x = TransferLeaseArgs{}
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransferLeaseArgs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransferLeaseArgs) ProtoMessage() {}
+
+func (x *TransferLeaseArgs) ProtoReflect() protoreflect.Message {
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransferLeaseArgs.ProtoReflect.Descriptor instead.
+func (*TransferLeaseArgs) Descriptor() ([]byte, []int) {
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *TransferLeaseArgs) GetTo() int32 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
 type Request struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Op       uint32                 `protobuf:"varint,1,opt,name=op,proto3" json:"op,omitempty"`
@@ -1476,6 +1684,10 @@ type Request struct {
 	//	*Request_RangeInfo
 	//	*Request_PutSorted
 	//	*Request_Gc
+	//	*Request_LookupRange
+	//	*Request_UpdateAddressing
+	//	*Request_ChangeReplicas
+	//	*Request_TransferLease
 	Args          isRequest_Args `protobuf_oneof:"args"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1483,7 +1695,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[21]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1495,7 +1707,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[21]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1508,7 +1720,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{21}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Request) GetOp() uint32 {
@@ -1673,6 +1885,42 @@ func (x *Request) GetGc() *GCArgs {
 	return nil
 }
 
+func (x *Request) GetLookupRange() *LookupRangeArgs {
+	if x != nil {
+		if x, ok := x.Args.(*Request_LookupRange); ok {
+			return x.LookupRange
+		}
+	}
+	return nil
+}
+
+func (x *Request) GetUpdateAddressing() *UpdateAddressingArgs {
+	if x != nil {
+		if x, ok := x.Args.(*Request_UpdateAddressing); ok {
+			return x.UpdateAddressing
+		}
+	}
+	return nil
+}
+
+func (x *Request) GetChangeReplicas() *ChangeReplicasArgs {
+	if x != nil {
+		if x, ok := x.Args.(*Request_ChangeReplicas); ok {
+			return x.ChangeReplicas
+		}
+	}
+	return nil
+}
+
+func (x *Request) GetTransferLease() *TransferLeaseArgs {
+	if x != nil {
+		if x, ok := x.Args.(*Request_TransferLease); ok {
+			return x.TransferLease
+		}
+	}
+	return nil
+}
+
 type isRequest_Args interface {
 	isRequest_Args()
 }
@@ -1721,6 +1969,22 @@ type Request_Gc struct {
 	Gc *GCArgs `protobuf:"bytes,20,opt,name=gc,proto3,oneof"`
 }
 
+type Request_LookupRange struct {
+	LookupRange *LookupRangeArgs `protobuf:"bytes,21,opt,name=lookup_range,json=lookupRange,proto3,oneof"`
+}
+
+type Request_UpdateAddressing struct {
+	UpdateAddressing *UpdateAddressingArgs `protobuf:"bytes,22,opt,name=update_addressing,json=updateAddressing,proto3,oneof"`
+}
+
+type Request_ChangeReplicas struct {
+	ChangeReplicas *ChangeReplicasArgs `protobuf:"bytes,23,opt,name=change_replicas,json=changeReplicas,proto3,oneof"`
+}
+
+type Request_TransferLease struct {
+	TransferLease *TransferLeaseArgs `protobuf:"bytes,24,opt,name=transfer_lease,json=transferLease,proto3,oneof"`
+}
+
 func (*Request_EndTxn) isRequest_Args() {}
 
 func (*Request_PushTxn) isRequest_Args() {}
@@ -1743,6 +2007,14 @@ func (*Request_PutSorted) isRequest_Args() {}
 
 func (*Request_Gc) isRequest_Args() {}
 
+func (*Request_LookupRange) isRequest_Args() {}
+
+func (*Request_UpdateAddressing) isRequest_Args() {}
+
+func (*Request_ChangeReplicas) isRequest_Args() {}
+
+func (*Request_TransferLease) isRequest_Args() {}
+
 type BatchRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Header        *Header                `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
@@ -1755,7 +2027,7 @@ type BatchRequest struct {
 
 func (x *BatchRequest) Reset() {
 	*x = BatchRequest{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[22]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1767,7 +2039,7 @@ func (x *BatchRequest) String() string {
 func (*BatchRequest) ProtoMessage() {}
 
 func (x *BatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[22]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1780,7 +2052,7 @@ func (x *BatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchRequest.ProtoReflect.Descriptor instead.
 func (*BatchRequest) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{22}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *BatchRequest) GetHeader() *Header {
@@ -1823,7 +2095,7 @@ type PushTxnReply struct {
 
 func (x *PushTxnReply) Reset() {
 	*x = PushTxnReply{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[23]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1835,7 +2107,7 @@ func (x *PushTxnReply) String() string {
 func (*PushTxnReply) ProtoMessage() {}
 
 func (x *PushTxnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[23]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1848,7 +2120,7 @@ func (x *PushTxnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushTxnReply.ProtoReflect.Descriptor instead.
 func (*PushTxnReply) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{23}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PushTxnReply) GetStatus() uint32 {
@@ -1888,7 +2160,7 @@ type HeartbeatReply struct {
 
 func (x *HeartbeatReply) Reset() {
 	*x = HeartbeatReply{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[24]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1900,7 +2172,7 @@ func (x *HeartbeatReply) String() string {
 func (*HeartbeatReply) ProtoMessage() {}
 
 func (x *HeartbeatReply) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[24]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1913,7 +2185,7 @@ func (x *HeartbeatReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatReply.ProtoReflect.Descriptor instead.
 func (*HeartbeatReply) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{24}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *HeartbeatReply) GetStatus() uint32 {
@@ -1947,7 +2219,7 @@ type IndexSummary struct {
 
 func (x *IndexSummary) Reset() {
 	*x = IndexSummary{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[25]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1959,7 +2231,7 @@ func (x *IndexSummary) String() string {
 func (*IndexSummary) ProtoMessage() {}
 
 func (x *IndexSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[25]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1972,7 +2244,7 @@ func (x *IndexSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexSummary.ProtoReflect.Descriptor instead.
 func (*IndexSummary) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{25}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *IndexSummary) GetTableId() uint32 {
@@ -2104,7 +2376,7 @@ type ExportReply struct {
 
 func (x *ExportReply) Reset() {
 	*x = ExportReply{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[26]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2116,7 +2388,7 @@ func (x *ExportReply) String() string {
 func (*ExportReply) ProtoMessage() {}
 
 func (x *ExportReply) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[26]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2129,7 +2401,7 @@ func (x *ExportReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportReply.ProtoReflect.Descriptor instead.
 func (*ExportReply) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{26}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ExportReply) GetSst() []byte {
@@ -2204,7 +2476,7 @@ type AddSSTableReply struct {
 
 func (x *AddSSTableReply) Reset() {
 	*x = AddSSTableReply{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[27]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2216,7 +2488,7 @@ func (x *AddSSTableReply) String() string {
 func (*AddSSTableReply) ProtoMessage() {}
 
 func (x *AddSSTableReply) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[27]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2229,7 +2501,7 @@ func (x *AddSSTableReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddSSTableReply.ProtoReflect.Descriptor instead.
 func (*AddSSTableReply) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{27}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *AddSSTableReply) GetTimestamp() *Timestamp {
@@ -2254,7 +2526,7 @@ type RangeInfoReply struct {
 
 func (x *RangeInfoReply) Reset() {
 	*x = RangeInfoReply{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[28]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2266,7 +2538,7 @@ func (x *RangeInfoReply) String() string {
 func (*RangeInfoReply) ProtoMessage() {}
 
 func (x *RangeInfoReply) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[28]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2279,7 +2551,7 @@ func (x *RangeInfoReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RangeInfoReply.ProtoReflect.Descriptor instead.
 func (*RangeInfoReply) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{28}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RangeInfoReply) GetDescriptor_() *RangeDescriptor {
@@ -2331,6 +2603,50 @@ func (x *RangeInfoReply) GetSplits() [][]byte {
 	return nil
 }
 
+type LookupRangeReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Descriptor_   *RangeDescriptor       `protobuf:"bytes,1,opt,name=descriptor,proto3" json:"descriptor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LookupRangeReply) Reset() {
+	*x = LookupRangeReply{}
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LookupRangeReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LookupRangeReply) ProtoMessage() {}
+
+func (x *LookupRangeReply) ProtoReflect() protoreflect.Message {
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LookupRangeReply.ProtoReflect.Descriptor instead.
+func (*LookupRangeReply) Descriptor() ([]byte, []int) {
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *LookupRangeReply) GetDescriptor_() *RangeDescriptor {
+	if x != nil {
+		return x.Descriptor_
+	}
+	return nil
+}
+
 type Response struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Count, then of each pair: its key and value, each behind its length, and its
@@ -2345,6 +2661,7 @@ type Response struct {
 	//	*Response_Export
 	//	*Response_AddSstable
 	//	*Response_RangeInfo
+	//	*Response_LookupRange
 	Reply         isResponse_Reply `protobuf_oneof:"reply"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2352,7 +2669,7 @@ type Response struct {
 
 func (x *Response) Reset() {
 	*x = Response{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[29]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2364,7 +2681,7 @@ func (x *Response) String() string {
 func (*Response) ProtoMessage() {}
 
 func (x *Response) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[29]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2377,7 +2694,7 @@ func (x *Response) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Response.ProtoReflect.Descriptor instead.
 func (*Response) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{29}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Response) GetKvs() []byte {
@@ -2453,6 +2770,15 @@ func (x *Response) GetRangeInfo() *RangeInfoReply {
 	return nil
 }
 
+func (x *Response) GetLookupRange() *LookupRangeReply {
+	if x != nil {
+		if x, ok := x.Reply.(*Response_LookupRange); ok {
+			return x.LookupRange
+		}
+	}
+	return nil
+}
+
 type isResponse_Reply interface {
 	isResponse_Reply()
 }
@@ -2477,6 +2803,10 @@ type Response_RangeInfo struct {
 	RangeInfo *RangeInfoReply `protobuf:"bytes,14,opt,name=range_info,json=rangeInfo,proto3,oneof"`
 }
 
+type Response_LookupRange struct {
+	LookupRange *LookupRangeReply `protobuf:"bytes,15,opt,name=lookup_range,json=lookupRange,proto3,oneof"`
+}
+
 func (*Response_PushTxn) isResponse_Reply() {}
 
 func (*Response_Heartbeat) isResponse_Reply() {}
@@ -2486,6 +2816,8 @@ func (*Response_Export) isResponse_Reply() {}
 func (*Response_AddSstable) isResponse_Reply() {}
 
 func (*Response_RangeInfo) isResponse_Reply() {}
+
+func (*Response_LookupRange) isResponse_Reply() {}
 
 type TxnUpdate struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -2498,7 +2830,7 @@ type TxnUpdate struct {
 
 func (x *TxnUpdate) Reset() {
 	*x = TxnUpdate{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[30]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2510,7 +2842,7 @@ func (x *TxnUpdate) String() string {
 func (*TxnUpdate) ProtoMessage() {}
 
 func (x *TxnUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[30]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2523,7 +2855,7 @@ func (x *TxnUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TxnUpdate.ProtoReflect.Descriptor instead.
 func (*TxnUpdate) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{30}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *TxnUpdate) GetStatus() uint32 {
@@ -2560,7 +2892,7 @@ type BatchResponse struct {
 
 func (x *BatchResponse) Reset() {
 	*x = BatchResponse{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[31]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2572,7 +2904,7 @@ func (x *BatchResponse) String() string {
 func (*BatchResponse) ProtoMessage() {}
 
 func (x *BatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[31]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2585,7 +2917,7 @@ func (x *BatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResponse.ProtoReflect.Descriptor instead.
 func (*BatchResponse) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{31}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *BatchResponse) GetResponses() []*Response {
@@ -2634,7 +2966,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[32]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2646,7 +2978,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[32]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2659,7 +2991,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{32}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Error) GetNodes() []*ErrorNode {
@@ -2694,6 +3026,7 @@ type ErrorNode struct {
 	//	*ErrorNode_TxnRetry_
 	//	*ErrorNode_Shadowing_
 	//	*ErrorNode_NotEmpty
+	//	*ErrorNode_NotLeaseholder_
 	Kind          isErrorNode_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2701,7 +3034,7 @@ type ErrorNode struct {
 
 func (x *ErrorNode) Reset() {
 	*x = ErrorNode{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[33]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2713,7 +3046,7 @@ func (x *ErrorNode) String() string {
 func (*ErrorNode) ProtoMessage() {}
 
 func (x *ErrorNode) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[33]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2726,7 +3059,7 @@ func (x *ErrorNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode.ProtoReflect.Descriptor instead.
 func (*ErrorNode) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{33}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ErrorNode) GetCauses() uint32 {
@@ -2923,6 +3256,15 @@ func (x *ErrorNode) GetNotEmpty() []byte {
 	return nil
 }
 
+func (x *ErrorNode) GetNotLeaseholder() *ErrorNode_NotLeaseholder {
+	if x != nil {
+		if x, ok := x.Kind.(*ErrorNode_NotLeaseholder_); ok {
+			return x.NotLeaseholder
+		}
+	}
+	return nil
+}
+
 type isErrorNode_Kind interface {
 	isErrorNode_Kind()
 }
@@ -3007,6 +3349,10 @@ type ErrorNode_NotEmpty struct {
 	NotEmpty []byte `protobuf:"bytes,26,opt,name=not_empty,json=notEmpty,proto3,oneof"` // key
 }
 
+type ErrorNode_NotLeaseholder_ struct {
+	NotLeaseholder *ErrorNode_NotLeaseholder `protobuf:"bytes,27,opt,name=not_leaseholder,json=notLeaseholder,proto3,oneof"`
+}
+
 func (*ErrorNode_Message) isErrorNode_Kind() {}
 
 func (*ErrorNode_Mark) isErrorNode_Kind() {}
@@ -3047,6 +3393,8 @@ func (*ErrorNode_Shadowing_) isErrorNode_Kind() {}
 
 func (*ErrorNode_NotEmpty) isErrorNode_Kind() {}
 
+func (*ErrorNode_NotLeaseholder_) isErrorNode_Kind() {}
+
 type ErrorNode_PgError struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Severity      string                 `protobuf:"bytes,1,opt,name=severity,proto3" json:"severity,omitempty"`
@@ -3068,7 +3416,7 @@ type ErrorNode_PgError struct {
 
 func (x *ErrorNode_PgError) Reset() {
 	*x = ErrorNode_PgError{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[34]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3080,7 +3428,7 @@ func (x *ErrorNode_PgError) String() string {
 func (*ErrorNode_PgError) ProtoMessage() {}
 
 func (x *ErrorNode_PgError) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[34]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3093,7 +3441,7 @@ func (x *ErrorNode_PgError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_PgError.ProtoReflect.Descriptor instead.
 func (*ErrorNode_PgError) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{33, 0}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38, 0}
 }
 
 func (x *ErrorNode_PgError) GetSeverity() string {
@@ -3198,7 +3546,7 @@ type ErrorNode_ConditionFailed struct {
 
 func (x *ErrorNode_ConditionFailed) Reset() {
 	*x = ErrorNode_ConditionFailed{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[35]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3210,7 +3558,7 @@ func (x *ErrorNode_ConditionFailed) String() string {
 func (*ErrorNode_ConditionFailed) ProtoMessage() {}
 
 func (x *ErrorNode_ConditionFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[35]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3223,7 +3571,7 @@ func (x *ErrorNode_ConditionFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_ConditionFailed.ProtoReflect.Descriptor instead.
 func (*ErrorNode_ConditionFailed) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{33, 1}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38, 1}
 }
 
 func (x *ErrorNode_ConditionFailed) GetKey() []byte {
@@ -3258,7 +3606,7 @@ type ErrorNode_WriteTooOld struct {
 
 func (x *ErrorNode_WriteTooOld) Reset() {
 	*x = ErrorNode_WriteTooOld{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[36]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3270,7 +3618,7 @@ func (x *ErrorNode_WriteTooOld) String() string {
 func (*ErrorNode_WriteTooOld) ProtoMessage() {}
 
 func (x *ErrorNode_WriteTooOld) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[36]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3283,7 +3631,7 @@ func (x *ErrorNode_WriteTooOld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_WriteTooOld.ProtoReflect.Descriptor instead.
 func (*ErrorNode_WriteTooOld) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{33, 2}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38, 2}
 }
 
 func (x *ErrorNode_WriteTooOld) GetKey() []byte {
@@ -3319,7 +3667,7 @@ type ErrorNode_Uncertainty struct {
 
 func (x *ErrorNode_Uncertainty) Reset() {
 	*x = ErrorNode_Uncertainty{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[37]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3331,7 +3679,7 @@ func (x *ErrorNode_Uncertainty) String() string {
 func (*ErrorNode_Uncertainty) ProtoMessage() {}
 
 func (x *ErrorNode_Uncertainty) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[37]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3344,7 +3692,7 @@ func (x *ErrorNode_Uncertainty) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_Uncertainty.ProtoReflect.Descriptor instead.
 func (*ErrorNode_Uncertainty) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{33, 3}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38, 3}
 }
 
 func (x *ErrorNode_Uncertainty) GetKey() []byte {
@@ -3386,7 +3734,7 @@ type ErrorNode_RetryTxn struct {
 
 func (x *ErrorNode_RetryTxn) Reset() {
 	*x = ErrorNode_RetryTxn{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[38]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3398,7 +3746,7 @@ func (x *ErrorNode_RetryTxn) String() string {
 func (*ErrorNode_RetryTxn) ProtoMessage() {}
 
 func (x *ErrorNode_RetryTxn) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[38]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3411,7 +3759,7 @@ func (x *ErrorNode_RetryTxn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_RetryTxn.ProtoReflect.Descriptor instead.
 func (*ErrorNode_RetryTxn) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{33, 4}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38, 4}
 }
 
 func (x *ErrorNode_RetryTxn) GetReason() string {
@@ -3445,7 +3793,7 @@ type ErrorNode_LockNotAvailable struct {
 
 func (x *ErrorNode_LockNotAvailable) Reset() {
 	*x = ErrorNode_LockNotAvailable{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[39]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3457,7 +3805,7 @@ func (x *ErrorNode_LockNotAvailable) String() string {
 func (*ErrorNode_LockNotAvailable) ProtoMessage() {}
 
 func (x *ErrorNode_LockNotAvailable) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[39]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3470,7 +3818,7 @@ func (x *ErrorNode_LockNotAvailable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_LockNotAvailable.ProtoReflect.Descriptor instead.
 func (*ErrorNode_LockNotAvailable) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{33, 5}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38, 5}
 }
 
 func (x *ErrorNode_LockNotAvailable) GetKey() []byte {
@@ -3497,7 +3845,7 @@ type ErrorNode_BeforeGC struct {
 
 func (x *ErrorNode_BeforeGC) Reset() {
 	*x = ErrorNode_BeforeGC{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[40]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3509,7 +3857,7 @@ func (x *ErrorNode_BeforeGC) String() string {
 func (*ErrorNode_BeforeGC) ProtoMessage() {}
 
 func (x *ErrorNode_BeforeGC) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[40]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3522,7 +3870,7 @@ func (x *ErrorNode_BeforeGC) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_BeforeGC.ProtoReflect.Descriptor instead.
 func (*ErrorNode_BeforeGC) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{33, 6}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38, 6}
 }
 
 func (x *ErrorNode_BeforeGC) GetTimestamp() *Timestamp {
@@ -3549,7 +3897,7 @@ type ErrorNode_KeyMismatch struct {
 
 func (x *ErrorNode_KeyMismatch) Reset() {
 	*x = ErrorNode_KeyMismatch{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[41]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3561,7 +3909,7 @@ func (x *ErrorNode_KeyMismatch) String() string {
 func (*ErrorNode_KeyMismatch) ProtoMessage() {}
 
 func (x *ErrorNode_KeyMismatch) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[41]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3574,7 +3922,7 @@ func (x *ErrorNode_KeyMismatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_KeyMismatch.ProtoReflect.Descriptor instead.
 func (*ErrorNode_KeyMismatch) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{33, 7}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38, 7}
 }
 
 func (x *ErrorNode_KeyMismatch) GetRequested() *Span {
@@ -3591,6 +3939,66 @@ func (x *ErrorNode_KeyMismatch) GetDescriptor_() *RangeDescriptor {
 	return nil
 }
 
+type ErrorNode_NotLeaseholder struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RangeId       int64                  `protobuf:"varint,1,opt,name=range_id,json=rangeId,proto3" json:"range_id,omitempty"`
+	Leaseholder   *ReplicaDescriptor     `protobuf:"bytes,2,opt,name=leaseholder,proto3" json:"leaseholder,omitempty"`
+	Descriptor_   *RangeDescriptor       `protobuf:"bytes,3,opt,name=descriptor,proto3" json:"descriptor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ErrorNode_NotLeaseholder) Reset() {
+	*x = ErrorNode_NotLeaseholder{}
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ErrorNode_NotLeaseholder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ErrorNode_NotLeaseholder) ProtoMessage() {}
+
+func (x *ErrorNode_NotLeaseholder) ProtoReflect() protoreflect.Message {
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ErrorNode_NotLeaseholder.ProtoReflect.Descriptor instead.
+func (*ErrorNode_NotLeaseholder) Descriptor() ([]byte, []int) {
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38, 8}
+}
+
+func (x *ErrorNode_NotLeaseholder) GetRangeId() int64 {
+	if x != nil {
+		return x.RangeId
+	}
+	return 0
+}
+
+func (x *ErrorNode_NotLeaseholder) GetLeaseholder() *ReplicaDescriptor {
+	if x != nil {
+		return x.Leaseholder
+	}
+	return nil
+}
+
+func (x *ErrorNode_NotLeaseholder) GetDescriptor_() *RangeDescriptor {
+	if x != nil {
+		return x.Descriptor_
+	}
+	return nil
+}
+
 type ErrorNode_PartialBatch struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	WriteTimestamp *Timestamp             `protobuf:"bytes,1,opt,name=write_timestamp,json=writeTimestamp,proto3" json:"write_timestamp,omitempty"`
@@ -3600,7 +4008,7 @@ type ErrorNode_PartialBatch struct {
 
 func (x *ErrorNode_PartialBatch) Reset() {
 	*x = ErrorNode_PartialBatch{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[42]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3612,7 +4020,7 @@ func (x *ErrorNode_PartialBatch) String() string {
 func (*ErrorNode_PartialBatch) ProtoMessage() {}
 
 func (x *ErrorNode_PartialBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[42]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3625,7 +4033,7 @@ func (x *ErrorNode_PartialBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_PartialBatch.ProtoReflect.Descriptor instead.
 func (*ErrorNode_PartialBatch) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{33, 8}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38, 9}
 }
 
 func (x *ErrorNode_PartialBatch) GetWriteTimestamp() *Timestamp {
@@ -3646,7 +4054,7 @@ type ErrorNode_Lock struct {
 
 func (x *ErrorNode_Lock) Reset() {
 	*x = ErrorNode_Lock{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[43]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3658,7 +4066,7 @@ func (x *ErrorNode_Lock) String() string {
 func (*ErrorNode_Lock) ProtoMessage() {}
 
 func (x *ErrorNode_Lock) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[43]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3671,7 +4079,7 @@ func (x *ErrorNode_Lock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_Lock.ProtoReflect.Descriptor instead.
 func (*ErrorNode_Lock) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{33, 9}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38, 10}
 }
 
 func (x *ErrorNode_Lock) GetKey() []byte {
@@ -3704,7 +4112,7 @@ type ErrorNode_LockConflict struct {
 
 func (x *ErrorNode_LockConflict) Reset() {
 	*x = ErrorNode_LockConflict{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[44]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3716,7 +4124,7 @@ func (x *ErrorNode_LockConflict) String() string {
 func (*ErrorNode_LockConflict) ProtoMessage() {}
 
 func (x *ErrorNode_LockConflict) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[44]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3729,7 +4137,7 @@ func (x *ErrorNode_LockConflict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_LockConflict.ProtoReflect.Descriptor instead.
 func (*ErrorNode_LockConflict) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{33, 10}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38, 11}
 }
 
 func (x *ErrorNode_LockConflict) GetLocks() []*ErrorNode_Lock {
@@ -3749,7 +4157,7 @@ type ErrorNode_TxnState struct {
 
 func (x *ErrorNode_TxnState) Reset() {
 	*x = ErrorNode_TxnState{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[45]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3761,7 +4169,7 @@ func (x *ErrorNode_TxnState) String() string {
 func (*ErrorNode_TxnState) ProtoMessage() {}
 
 func (x *ErrorNode_TxnState) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[45]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3774,7 +4182,7 @@ func (x *ErrorNode_TxnState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_TxnState.ProtoReflect.Descriptor instead.
 func (*ErrorNode_TxnState) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{33, 11}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38, 12}
 }
 
 func (x *ErrorNode_TxnState) GetKey() []byte {
@@ -3801,7 +4209,7 @@ type ErrorNode_Shadowing struct {
 
 func (x *ErrorNode_Shadowing) Reset() {
 	*x = ErrorNode_Shadowing{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[46]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3813,7 +4221,7 @@ func (x *ErrorNode_Shadowing) String() string {
 func (*ErrorNode_Shadowing) ProtoMessage() {}
 
 func (x *ErrorNode_Shadowing) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[46]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3826,7 +4234,7 @@ func (x *ErrorNode_Shadowing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_Shadowing.ProtoReflect.Descriptor instead.
 func (*ErrorNode_Shadowing) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{33, 12}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38, 13}
 }
 
 func (x *ErrorNode_Shadowing) GetKey() []byte {
@@ -3855,7 +4263,7 @@ type ErrorNode_TxnRetry struct {
 
 func (x *ErrorNode_TxnRetry) Reset() {
 	*x = ErrorNode_TxnRetry{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[47]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3867,7 +4275,7 @@ func (x *ErrorNode_TxnRetry) String() string {
 func (*ErrorNode_TxnRetry) ProtoMessage() {}
 
 func (x *ErrorNode_TxnRetry) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[47]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3880,7 +4288,7 @@ func (x *ErrorNode_TxnRetry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_TxnRetry.ProtoReflect.Descriptor instead.
 func (*ErrorNode_TxnRetry) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{33, 13}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38, 14}
 }
 
 func (x *ErrorNode_TxnRetry) GetTxnId() []byte {
@@ -3945,12 +4353,13 @@ const file_kv_kvpb_wirepb_wire_proto_rawDesc = "" +
 	"\x11uncertainty_limit\x18\t \x01(\v2\x19.holdfast.kv.v1.TimestampR\x10uncertaintyLimit\x12\x1a\n" +
 	"\bsequence\x18\n" +
 	" \x01(\x05R\bsequence\x12A\n" +
-	"\x0fignored_seqnums\x18\v \x03(\v2\x18.holdfast.kv.v1.SeqRangeR\x0eignoredSeqnums\"f\n" +
+	"\x0fignored_seqnums\x18\v \x03(\v2\x18.holdfast.kv.v1.SeqRangeR\x0eignoredSeqnums\"z\n" +
 	"\x11ReplicaDescriptor\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\x05R\x06nodeId\x12\x19\n" +
 	"\bstore_id\x18\x02 \x01(\x05R\astoreId\x12\x1d\n" +
 	"\n" +
-	"replica_id\x18\x03 \x01(\x05R\treplicaId\"\xe9\x01\n" +
+	"replica_id\x18\x03 \x01(\x05R\treplicaId\x12\x12\n" +
+	"\x04type\x18\x04 \x01(\x05R\x04type\"\xe9\x01\n" +
 	"\x0fRangeDescriptor\x12\x19\n" +
 	"\brange_id\x18\x01 \x01(\x03R\arangeId\x12\x1b\n" +
 	"\tstart_key\x18\x02 \x01(\fR\bstartKey\x12\x17\n" +
@@ -4032,7 +4441,22 @@ const file_kv_kvpb_wirepb_wire_proto_rawDesc = "" +
 	"\rRangeInfoArgs\x12\x17\n" +
 	"\aend_key\x18\x01 \x01(\fR\x06endKey\x12\x1f\n" +
 	"\vsplit_bytes\x18\x02 \x01(\x03R\n" +
-	"splitBytes\"\xee\x06\n" +
+	"splitBytes\";\n" +
+	"\x0fLookupRangeArgs\x12\x10\n" +
+	"\x03for\x18\x01 \x01(\fR\x03for\x12\x16\n" +
+	"\x06before\x18\x02 \x01(\bR\x06before\"W\n" +
+	"\x14UpdateAddressingArgs\x12?\n" +
+	"\n" +
+	"descriptor\x18\x01 \x01(\v2\x1f.holdfast.kv.v1.RangeDescriptorR\n" +
+	"descriptor\"\x81\x01\n" +
+	"\x12ChangeReplicasArgs\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x01 \x01(\x03R\n" +
+	"generation\x123\n" +
+	"\x03add\x18\x02 \x03(\v2!.holdfast.kv.v1.ReplicaDescriptorR\x03add\x12\x16\n" +
+	"\x06remove\x18\x03 \x03(\x05R\x06remove\"#\n" +
+	"\x11TransferLeaseArgs\x12\x0e\n" +
+	"\x02to\x18\x01 \x01(\x05R\x02to\"\xa4\t\n" +
 	"\aRequest\x12\x0e\n" +
 	"\x02op\x18\x01 \x01(\rR\x02op\x12\x12\n" +
 	"\x04lock\x18\x02 \x01(\rR\x04lock\x12\x1a\n" +
@@ -4056,7 +4480,11 @@ const file_kv_kvpb_wirepb_wire_proto_rawDesc = "" +
 	"range_info\x18\x12 \x01(\v2\x1d.holdfast.kv.v1.RangeInfoArgsH\x00R\trangeInfo\x12>\n" +
 	"\n" +
 	"put_sorted\x18\x13 \x01(\v2\x1d.holdfast.kv.v1.PutSortedArgsH\x00R\tputSorted\x12(\n" +
-	"\x02gc\x18\x14 \x01(\v2\x16.holdfast.kv.v1.GCArgsH\x00R\x02gcB\x06\n" +
+	"\x02gc\x18\x14 \x01(\v2\x16.holdfast.kv.v1.GCArgsH\x00R\x02gc\x12D\n" +
+	"\flookup_range\x18\x15 \x01(\v2\x1f.holdfast.kv.v1.LookupRangeArgsH\x00R\vlookupRange\x12S\n" +
+	"\x11update_addressing\x18\x16 \x01(\v2$.holdfast.kv.v1.UpdateAddressingArgsH\x00R\x10updateAddressing\x12M\n" +
+	"\x0fchange_replicas\x18\x17 \x01(\v2\".holdfast.kv.v1.ChangeReplicasArgsH\x00R\x0echangeReplicas\x12J\n" +
+	"\x0etransfer_lease\x18\x18 \x01(\v2!.holdfast.kv.v1.TransferLeaseArgsH\x00R\rtransferLeaseB\x06\n" +
 	"\x04argsB\v\n" +
 	"\t_expected\"\xba\x01\n" +
 	"\fBatchRequest\x12.\n" +
@@ -4118,7 +4546,11 @@ const file_kv_kvpb_wirepb_wire_proto_rawDesc = "" +
 	"live_bytes\x18\x04 \x01(\x03R\tliveBytes\x12\x1b\n" +
 	"\tlive_keys\x18\x05 \x01(\x03R\bliveKeys\x12<\n" +
 	"\fgc_threshold\x18\x06 \x01(\v2\x19.holdfast.kv.v1.TimestampR\vgcThreshold\x12\x16\n" +
-	"\x06splits\x18\a \x03(\fR\x06splits\"\xa0\x03\n" +
+	"\x06splits\x18\a \x03(\fR\x06splits\"S\n" +
+	"\x10LookupRangeReply\x12?\n" +
+	"\n" +
+	"descriptor\x18\x01 \x01(\v2\x1f.holdfast.kv.v1.RangeDescriptorR\n" +
+	"descriptor\"\xe7\x03\n" +
 	"\bResponse\x12\x10\n" +
 	"\x03kvs\x18\x01 \x01(\fR\x03kvs\x12,\n" +
 	"\x06resume\x18\x02 \x01(\v2\x14.holdfast.kv.v1.SpanR\x06resume\x12\x14\n" +
@@ -4130,7 +4562,8 @@ const file_kv_kvpb_wirepb_wire_proto_rawDesc = "" +
 	"\vadd_sstable\x18\r \x01(\v2\x1f.holdfast.kv.v1.AddSSTableReplyH\x00R\n" +
 	"addSstable\x12?\n" +
 	"\n" +
-	"range_info\x18\x0e \x01(\v2\x1e.holdfast.kv.v1.RangeInfoReplyH\x00R\trangeInfoB\a\n" +
+	"range_info\x18\x0e \x01(\v2\x1e.holdfast.kv.v1.RangeInfoReplyH\x00R\trangeInfo\x12E\n" +
+	"\flookup_range\x18\x0f \x01(\v2 .holdfast.kv.v1.LookupRangeReplyH\x00R\vlookupRangeB\a\n" +
 	"\x05reply\"\xa9\x01\n" +
 	"\tTxnUpdate\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\rR\x06status\x12@\n" +
@@ -4143,7 +4576,7 @@ const file_kv_kvpb_wirepb_wire_proto_rawDesc = "" +
 	"\x05error\x18\x04 \x01(\v2\x15.holdfast.kv.v1.ErrorR\x05error\x12+\n" +
 	"\x03now\x18\x05 \x01(\v2\x19.holdfast.kv.v1.TimestampR\x03now\"8\n" +
 	"\x05Error\x12/\n" +
-	"\x05nodes\x18\x01 \x03(\v2\x19.holdfast.kv.v1.ErrorNodeR\x05nodes\"\x8d\x18\n" +
+	"\x05nodes\x18\x01 \x03(\v2\x19.holdfast.kv.v1.ErrorNodeR\x05nodes\"\x96\x1a\n" +
 	"\tErrorNode\x12\x16\n" +
 	"\x06causes\x18\x01 \x01(\rR\x06causes\x12\x1a\n" +
 	"\amessage\x18\x02 \x01(\tH\x00R\amessage\x12\x14\n" +
@@ -4168,7 +4601,8 @@ const file_kv_kvpb_wirepb_wire_proto_rawDesc = "" +
 	"\ttxn_state\x18\x17 \x01(\v2\".holdfast.kv.v1.ErrorNode.TxnStateH\x00R\btxnState\x12A\n" +
 	"\ttxn_retry\x18\x18 \x01(\v2\".holdfast.kv.v1.ErrorNode.TxnRetryH\x00R\btxnRetry\x12C\n" +
 	"\tshadowing\x18\x19 \x01(\v2#.holdfast.kv.v1.ErrorNode.ShadowingH\x00R\tshadowing\x12\x1d\n" +
-	"\tnot_empty\x18\x1a \x01(\fH\x00R\bnotEmpty\x1a\xce\x02\n" +
+	"\tnot_empty\x18\x1a \x01(\fH\x00R\bnotEmpty\x12S\n" +
+	"\x0fnot_leaseholder\x18\x1b \x01(\v2(.holdfast.kv.v1.ErrorNode.NotLeaseholderH\x00R\x0enotLeaseholder\x1a\xce\x02\n" +
 	"\aPgError\x12\x1a\n" +
 	"\bseverity\x18\x01 \x01(\tR\bseverity\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\tR\x04code\x12\x18\n" +
@@ -4215,6 +4649,12 @@ const file_kv_kvpb_wirepb_wire_proto_rawDesc = "" +
 	"\trequested\x18\x01 \x01(\v2\x14.holdfast.kv.v1.SpanR\trequested\x12?\n" +
 	"\n" +
 	"descriptor\x18\x02 \x01(\v2\x1f.holdfast.kv.v1.RangeDescriptorR\n" +
+	"descriptor\x1a\xb1\x01\n" +
+	"\x0eNotLeaseholder\x12\x19\n" +
+	"\brange_id\x18\x01 \x01(\x03R\arangeId\x12C\n" +
+	"\vleaseholder\x18\x02 \x01(\v2!.holdfast.kv.v1.ReplicaDescriptorR\vleaseholder\x12?\n" +
+	"\n" +
+	"descriptor\x18\x03 \x01(\v2\x1f.holdfast.kv.v1.RangeDescriptorR\n" +
 	"descriptor\x1aR\n" +
 	"\fPartialBatch\x12B\n" +
 	"\x0fwrite_timestamp\x18\x01 \x01(\v2\x19.holdfast.kv.v1.TimestampR\x0ewriteTimestamp\x1a_\n" +
@@ -4250,7 +4690,7 @@ func file_kv_kvpb_wirepb_wire_proto_rawDescGZIP() []byte {
 	return file_kv_kvpb_wirepb_wire_proto_rawDescData
 }
 
-var file_kv_kvpb_wirepb_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
+var file_kv_kvpb_wirepb_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
 var file_kv_kvpb_wirepb_wire_proto_goTypes = []any{
 	(*Timestamp)(nil),                  // 0: holdfast.kv.v1.Timestamp
 	(*Span)(nil),                       // 1: holdfast.kv.v1.Span
@@ -4273,131 +4713,148 @@ var file_kv_kvpb_wirepb_wire_proto_goTypes = []any{
 	(*GCKey)(nil),                      // 18: holdfast.kv.v1.GCKey
 	(*GCRange)(nil),                    // 19: holdfast.kv.v1.GCRange
 	(*RangeInfoArgs)(nil),              // 20: holdfast.kv.v1.RangeInfoArgs
-	(*Request)(nil),                    // 21: holdfast.kv.v1.Request
-	(*BatchRequest)(nil),               // 22: holdfast.kv.v1.BatchRequest
-	(*PushTxnReply)(nil),               // 23: holdfast.kv.v1.PushTxnReply
-	(*HeartbeatReply)(nil),             // 24: holdfast.kv.v1.HeartbeatReply
-	(*IndexSummary)(nil),               // 25: holdfast.kv.v1.IndexSummary
-	(*ExportReply)(nil),                // 26: holdfast.kv.v1.ExportReply
-	(*AddSSTableReply)(nil),            // 27: holdfast.kv.v1.AddSSTableReply
-	(*RangeInfoReply)(nil),             // 28: holdfast.kv.v1.RangeInfoReply
-	(*Response)(nil),                   // 29: holdfast.kv.v1.Response
-	(*TxnUpdate)(nil),                  // 30: holdfast.kv.v1.TxnUpdate
-	(*BatchResponse)(nil),              // 31: holdfast.kv.v1.BatchResponse
-	(*Error)(nil),                      // 32: holdfast.kv.v1.Error
-	(*ErrorNode)(nil),                  // 33: holdfast.kv.v1.ErrorNode
-	(*ErrorNode_PgError)(nil),          // 34: holdfast.kv.v1.ErrorNode.PgError
-	(*ErrorNode_ConditionFailed)(nil),  // 35: holdfast.kv.v1.ErrorNode.ConditionFailed
-	(*ErrorNode_WriteTooOld)(nil),      // 36: holdfast.kv.v1.ErrorNode.WriteTooOld
-	(*ErrorNode_Uncertainty)(nil),      // 37: holdfast.kv.v1.ErrorNode.Uncertainty
-	(*ErrorNode_RetryTxn)(nil),         // 38: holdfast.kv.v1.ErrorNode.RetryTxn
-	(*ErrorNode_LockNotAvailable)(nil), // 39: holdfast.kv.v1.ErrorNode.LockNotAvailable
-	(*ErrorNode_BeforeGC)(nil),         // 40: holdfast.kv.v1.ErrorNode.BeforeGC
-	(*ErrorNode_KeyMismatch)(nil),      // 41: holdfast.kv.v1.ErrorNode.KeyMismatch
-	(*ErrorNode_PartialBatch)(nil),     // 42: holdfast.kv.v1.ErrorNode.PartialBatch
-	(*ErrorNode_Lock)(nil),             // 43: holdfast.kv.v1.ErrorNode.Lock
-	(*ErrorNode_LockConflict)(nil),     // 44: holdfast.kv.v1.ErrorNode.LockConflict
-	(*ErrorNode_TxnState)(nil),         // 45: holdfast.kv.v1.ErrorNode.TxnState
-	(*ErrorNode_Shadowing)(nil),        // 46: holdfast.kv.v1.ErrorNode.Shadowing
-	(*ErrorNode_TxnRetry)(nil),         // 47: holdfast.kv.v1.ErrorNode.TxnRetry
+	(*LookupRangeArgs)(nil),            // 21: holdfast.kv.v1.LookupRangeArgs
+	(*UpdateAddressingArgs)(nil),       // 22: holdfast.kv.v1.UpdateAddressingArgs
+	(*ChangeReplicasArgs)(nil),         // 23: holdfast.kv.v1.ChangeReplicasArgs
+	(*TransferLeaseArgs)(nil),          // 24: holdfast.kv.v1.TransferLeaseArgs
+	(*Request)(nil),                    // 25: holdfast.kv.v1.Request
+	(*BatchRequest)(nil),               // 26: holdfast.kv.v1.BatchRequest
+	(*PushTxnReply)(nil),               // 27: holdfast.kv.v1.PushTxnReply
+	(*HeartbeatReply)(nil),             // 28: holdfast.kv.v1.HeartbeatReply
+	(*IndexSummary)(nil),               // 29: holdfast.kv.v1.IndexSummary
+	(*ExportReply)(nil),                // 30: holdfast.kv.v1.ExportReply
+	(*AddSSTableReply)(nil),            // 31: holdfast.kv.v1.AddSSTableReply
+	(*RangeInfoReply)(nil),             // 32: holdfast.kv.v1.RangeInfoReply
+	(*LookupRangeReply)(nil),           // 33: holdfast.kv.v1.LookupRangeReply
+	(*Response)(nil),                   // 34: holdfast.kv.v1.Response
+	(*TxnUpdate)(nil),                  // 35: holdfast.kv.v1.TxnUpdate
+	(*BatchResponse)(nil),              // 36: holdfast.kv.v1.BatchResponse
+	(*Error)(nil),                      // 37: holdfast.kv.v1.Error
+	(*ErrorNode)(nil),                  // 38: holdfast.kv.v1.ErrorNode
+	(*ErrorNode_PgError)(nil),          // 39: holdfast.kv.v1.ErrorNode.PgError
+	(*ErrorNode_ConditionFailed)(nil),  // 40: holdfast.kv.v1.ErrorNode.ConditionFailed
+	(*ErrorNode_WriteTooOld)(nil),      // 41: holdfast.kv.v1.ErrorNode.WriteTooOld
+	(*ErrorNode_Uncertainty)(nil),      // 42: holdfast.kv.v1.ErrorNode.Uncertainty
+	(*ErrorNode_RetryTxn)(nil),         // 43: holdfast.kv.v1.ErrorNode.RetryTxn
+	(*ErrorNode_LockNotAvailable)(nil), // 44: holdfast.kv.v1.ErrorNode.LockNotAvailable
+	(*ErrorNode_BeforeGC)(nil),         // 45: holdfast.kv.v1.ErrorNode.BeforeGC
+	(*ErrorNode_KeyMismatch)(nil),      // 46: holdfast.kv.v1.ErrorNode.KeyMismatch
+	(*ErrorNode_NotLeaseholder)(nil),   // 47: holdfast.kv.v1.ErrorNode.NotLeaseholder
+	(*ErrorNode_PartialBatch)(nil),     // 48: holdfast.kv.v1.ErrorNode.PartialBatch
+	(*ErrorNode_Lock)(nil),             // 49: holdfast.kv.v1.ErrorNode.Lock
+	(*ErrorNode_LockConflict)(nil),     // 50: holdfast.kv.v1.ErrorNode.LockConflict
+	(*ErrorNode_TxnState)(nil),         // 51: holdfast.kv.v1.ErrorNode.TxnState
+	(*ErrorNode_Shadowing)(nil),        // 52: holdfast.kv.v1.ErrorNode.Shadowing
+	(*ErrorNode_TxnRetry)(nil),         // 53: holdfast.kv.v1.ErrorNode.TxnRetry
 }
 var file_kv_kvpb_wirepb_wire_proto_depIdxs = []int32{
-	0,  // 0: holdfast.kv.v1.TxnMeta.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,  // 1: holdfast.kv.v1.TxnMeta.min_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,  // 2: holdfast.kv.v1.Transaction.min_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,  // 3: holdfast.kv.v1.Transaction.read_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,  // 4: holdfast.kv.v1.Transaction.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,  // 5: holdfast.kv.v1.Transaction.uncertainty_limit:type_name -> holdfast.kv.v1.Timestamp
-	2,  // 6: holdfast.kv.v1.Transaction.ignored_seqnums:type_name -> holdfast.kv.v1.SeqRange
-	5,  // 7: holdfast.kv.v1.RangeDescriptor.replicas:type_name -> holdfast.kv.v1.ReplicaDescriptor
-	0,  // 8: holdfast.kv.v1.Header.timestamp:type_name -> holdfast.kv.v1.Timestamp
-	4,  // 9: holdfast.kv.v1.Header.txn:type_name -> holdfast.kv.v1.Transaction
-	1,  // 10: holdfast.kv.v1.EndTxnArgs.lock_spans:type_name -> holdfast.kv.v1.Span
-	0,  // 11: holdfast.kv.v1.EndTxnArgs.deadline:type_name -> holdfast.kv.v1.Timestamp
-	3,  // 12: holdfast.kv.v1.PushTxnArgs.pushee:type_name -> holdfast.kv.v1.TxnMeta
-	0,  // 13: holdfast.kv.v1.PushTxnArgs.push_to:type_name -> holdfast.kv.v1.Timestamp
-	3,  // 14: holdfast.kv.v1.ResolveArgs.txn:type_name -> holdfast.kv.v1.TxnMeta
-	2,  // 15: holdfast.kv.v1.ResolveArgs.ignored_seqnums:type_name -> holdfast.kv.v1.SeqRange
-	0,  // 16: holdfast.kv.v1.HeartbeatArgs.now:type_name -> holdfast.kv.v1.Timestamp
-	0,  // 17: holdfast.kv.v1.RefreshArgs.from:type_name -> holdfast.kv.v1.Timestamp
-	0,  // 18: holdfast.kv.v1.ExportArgs.start_time:type_name -> holdfast.kv.v1.Timestamp
-	0,  // 19: holdfast.kv.v1.ExportArgs.end_time:type_name -> holdfast.kv.v1.Timestamp
-	0,  // 20: holdfast.kv.v1.ExportArgs.resume_ts:type_name -> holdfast.kv.v1.Timestamp
-	0,  // 21: holdfast.kv.v1.GCArgs.threshold:type_name -> holdfast.kv.v1.Timestamp
-	18, // 22: holdfast.kv.v1.GCArgs.keys:type_name -> holdfast.kv.v1.GCKey
-	19, // 23: holdfast.kv.v1.GCArgs.ranges:type_name -> holdfast.kv.v1.GCRange
-	0,  // 24: holdfast.kv.v1.GCKey.timestamp:type_name -> holdfast.kv.v1.Timestamp
-	1,  // 25: holdfast.kv.v1.GCRange.span:type_name -> holdfast.kv.v1.Span
-	0,  // 26: holdfast.kv.v1.GCRange.timestamp:type_name -> holdfast.kv.v1.Timestamp
-	8,  // 27: holdfast.kv.v1.Request.end_txn:type_name -> holdfast.kv.v1.EndTxnArgs
-	9,  // 28: holdfast.kv.v1.Request.push_txn:type_name -> holdfast.kv.v1.PushTxnArgs
-	10, // 29: holdfast.kv.v1.Request.resolve:type_name -> holdfast.kv.v1.ResolveArgs
-	11, // 30: holdfast.kv.v1.Request.remove_txn_record:type_name -> holdfast.kv.v1.RemoveTxnRecordArgs
-	12, // 31: holdfast.kv.v1.Request.heartbeat:type_name -> holdfast.kv.v1.HeartbeatArgs
-	13, // 32: holdfast.kv.v1.Request.refresh:type_name -> holdfast.kv.v1.RefreshArgs
-	14, // 33: holdfast.kv.v1.Request.export:type_name -> holdfast.kv.v1.ExportArgs
-	15, // 34: holdfast.kv.v1.Request.add_sstable:type_name -> holdfast.kv.v1.AddSSTableArgs
-	20, // 35: holdfast.kv.v1.Request.range_info:type_name -> holdfast.kv.v1.RangeInfoArgs
-	16, // 36: holdfast.kv.v1.Request.put_sorted:type_name -> holdfast.kv.v1.PutSortedArgs
-	17, // 37: holdfast.kv.v1.Request.gc:type_name -> holdfast.kv.v1.GCArgs
-	7,  // 38: holdfast.kv.v1.BatchRequest.header:type_name -> holdfast.kv.v1.Header
-	21, // 39: holdfast.kv.v1.BatchRequest.requests:type_name -> holdfast.kv.v1.Request
-	0,  // 40: holdfast.kv.v1.BatchRequest.now:type_name -> holdfast.kv.v1.Timestamp
-	0,  // 41: holdfast.kv.v1.PushTxnReply.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	2,  // 42: holdfast.kv.v1.PushTxnReply.ignored_seqnums:type_name -> holdfast.kv.v1.SeqRange
-	25, // 43: holdfast.kv.v1.ExportReply.indexes:type_name -> holdfast.kv.v1.IndexSummary
-	0,  // 44: holdfast.kv.v1.ExportReply.resume_ts:type_name -> holdfast.kv.v1.Timestamp
-	0,  // 45: holdfast.kv.v1.AddSSTableReply.timestamp:type_name -> holdfast.kv.v1.Timestamp
-	6,  // 46: holdfast.kv.v1.RangeInfoReply.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
-	0,  // 47: holdfast.kv.v1.RangeInfoReply.gc_threshold:type_name -> holdfast.kv.v1.Timestamp
-	1,  // 48: holdfast.kv.v1.Response.resume:type_name -> holdfast.kv.v1.Span
-	23, // 49: holdfast.kv.v1.Response.push_txn:type_name -> holdfast.kv.v1.PushTxnReply
-	24, // 50: holdfast.kv.v1.Response.heartbeat:type_name -> holdfast.kv.v1.HeartbeatReply
-	26, // 51: holdfast.kv.v1.Response.export:type_name -> holdfast.kv.v1.ExportReply
-	27, // 52: holdfast.kv.v1.Response.add_sstable:type_name -> holdfast.kv.v1.AddSSTableReply
-	28, // 53: holdfast.kv.v1.Response.range_info:type_name -> holdfast.kv.v1.RangeInfoReply
-	0,  // 54: holdfast.kv.v1.TxnUpdate.read_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,  // 55: holdfast.kv.v1.TxnUpdate.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	29, // 56: holdfast.kv.v1.BatchResponse.responses:type_name -> holdfast.kv.v1.Response
-	0,  // 57: holdfast.kv.v1.BatchResponse.timestamp:type_name -> holdfast.kv.v1.Timestamp
-	30, // 58: holdfast.kv.v1.BatchResponse.txn:type_name -> holdfast.kv.v1.TxnUpdate
-	32, // 59: holdfast.kv.v1.BatchResponse.error:type_name -> holdfast.kv.v1.Error
-	0,  // 60: holdfast.kv.v1.BatchResponse.now:type_name -> holdfast.kv.v1.Timestamp
-	33, // 61: holdfast.kv.v1.Error.nodes:type_name -> holdfast.kv.v1.ErrorNode
-	34, // 62: holdfast.kv.v1.ErrorNode.pg:type_name -> holdfast.kv.v1.ErrorNode.PgError
-	35, // 63: holdfast.kv.v1.ErrorNode.condition_failed:type_name -> holdfast.kv.v1.ErrorNode.ConditionFailed
-	36, // 64: holdfast.kv.v1.ErrorNode.write_too_old:type_name -> holdfast.kv.v1.ErrorNode.WriteTooOld
-	37, // 65: holdfast.kv.v1.ErrorNode.uncertainty:type_name -> holdfast.kv.v1.ErrorNode.Uncertainty
-	38, // 66: holdfast.kv.v1.ErrorNode.retry_txn:type_name -> holdfast.kv.v1.ErrorNode.RetryTxn
-	3,  // 67: holdfast.kv.v1.ErrorNode.push_failed:type_name -> holdfast.kv.v1.TxnMeta
-	39, // 68: holdfast.kv.v1.ErrorNode.lock_not_available:type_name -> holdfast.kv.v1.ErrorNode.LockNotAvailable
-	40, // 69: holdfast.kv.v1.ErrorNode.before_gc:type_name -> holdfast.kv.v1.ErrorNode.BeforeGC
-	41, // 70: holdfast.kv.v1.ErrorNode.key_mismatch:type_name -> holdfast.kv.v1.ErrorNode.KeyMismatch
-	42, // 71: holdfast.kv.v1.ErrorNode.partial_batch:type_name -> holdfast.kv.v1.ErrorNode.PartialBatch
-	44, // 72: holdfast.kv.v1.ErrorNode.lock_conflict:type_name -> holdfast.kv.v1.ErrorNode.LockConflict
-	45, // 73: holdfast.kv.v1.ErrorNode.txn_state:type_name -> holdfast.kv.v1.ErrorNode.TxnState
-	47, // 74: holdfast.kv.v1.ErrorNode.txn_retry:type_name -> holdfast.kv.v1.ErrorNode.TxnRetry
-	46, // 75: holdfast.kv.v1.ErrorNode.shadowing:type_name -> holdfast.kv.v1.ErrorNode.Shadowing
-	0,  // 76: holdfast.kv.v1.ErrorNode.ConditionFailed.actual_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,  // 77: holdfast.kv.v1.ErrorNode.WriteTooOld.timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,  // 78: holdfast.kv.v1.ErrorNode.WriteTooOld.actual_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,  // 79: holdfast.kv.v1.ErrorNode.Uncertainty.read_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,  // 80: holdfast.kv.v1.ErrorNode.Uncertainty.value_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,  // 81: holdfast.kv.v1.ErrorNode.Uncertainty.global_uncertainty_limit:type_name -> holdfast.kv.v1.Timestamp
-	0,  // 82: holdfast.kv.v1.ErrorNode.RetryTxn.refresh_to:type_name -> holdfast.kv.v1.Timestamp
-	0,  // 83: holdfast.kv.v1.ErrorNode.BeforeGC.timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,  // 84: holdfast.kv.v1.ErrorNode.BeforeGC.threshold:type_name -> holdfast.kv.v1.Timestamp
-	1,  // 85: holdfast.kv.v1.ErrorNode.KeyMismatch.requested:type_name -> holdfast.kv.v1.Span
-	6,  // 86: holdfast.kv.v1.ErrorNode.KeyMismatch.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
-	0,  // 87: holdfast.kv.v1.ErrorNode.PartialBatch.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	3,  // 88: holdfast.kv.v1.ErrorNode.Lock.txn:type_name -> holdfast.kv.v1.TxnMeta
-	43, // 89: holdfast.kv.v1.ErrorNode.LockConflict.locks:type_name -> holdfast.kv.v1.ErrorNode.Lock
-	4,  // 90: holdfast.kv.v1.ErrorNode.TxnRetry.next:type_name -> holdfast.kv.v1.Transaction
-	91, // [91:91] is the sub-list for method output_type
-	91, // [91:91] is the sub-list for method input_type
-	91, // [91:91] is the sub-list for extension type_name
-	91, // [91:91] is the sub-list for extension extendee
-	0,  // [0:91] is the sub-list for field type_name
+	0,   // 0: holdfast.kv.v1.TxnMeta.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 1: holdfast.kv.v1.TxnMeta.min_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 2: holdfast.kv.v1.Transaction.min_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 3: holdfast.kv.v1.Transaction.read_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 4: holdfast.kv.v1.Transaction.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 5: holdfast.kv.v1.Transaction.uncertainty_limit:type_name -> holdfast.kv.v1.Timestamp
+	2,   // 6: holdfast.kv.v1.Transaction.ignored_seqnums:type_name -> holdfast.kv.v1.SeqRange
+	5,   // 7: holdfast.kv.v1.RangeDescriptor.replicas:type_name -> holdfast.kv.v1.ReplicaDescriptor
+	0,   // 8: holdfast.kv.v1.Header.timestamp:type_name -> holdfast.kv.v1.Timestamp
+	4,   // 9: holdfast.kv.v1.Header.txn:type_name -> holdfast.kv.v1.Transaction
+	1,   // 10: holdfast.kv.v1.EndTxnArgs.lock_spans:type_name -> holdfast.kv.v1.Span
+	0,   // 11: holdfast.kv.v1.EndTxnArgs.deadline:type_name -> holdfast.kv.v1.Timestamp
+	3,   // 12: holdfast.kv.v1.PushTxnArgs.pushee:type_name -> holdfast.kv.v1.TxnMeta
+	0,   // 13: holdfast.kv.v1.PushTxnArgs.push_to:type_name -> holdfast.kv.v1.Timestamp
+	3,   // 14: holdfast.kv.v1.ResolveArgs.txn:type_name -> holdfast.kv.v1.TxnMeta
+	2,   // 15: holdfast.kv.v1.ResolveArgs.ignored_seqnums:type_name -> holdfast.kv.v1.SeqRange
+	0,   // 16: holdfast.kv.v1.HeartbeatArgs.now:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 17: holdfast.kv.v1.RefreshArgs.from:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 18: holdfast.kv.v1.ExportArgs.start_time:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 19: holdfast.kv.v1.ExportArgs.end_time:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 20: holdfast.kv.v1.ExportArgs.resume_ts:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 21: holdfast.kv.v1.GCArgs.threshold:type_name -> holdfast.kv.v1.Timestamp
+	18,  // 22: holdfast.kv.v1.GCArgs.keys:type_name -> holdfast.kv.v1.GCKey
+	19,  // 23: holdfast.kv.v1.GCArgs.ranges:type_name -> holdfast.kv.v1.GCRange
+	0,   // 24: holdfast.kv.v1.GCKey.timestamp:type_name -> holdfast.kv.v1.Timestamp
+	1,   // 25: holdfast.kv.v1.GCRange.span:type_name -> holdfast.kv.v1.Span
+	0,   // 26: holdfast.kv.v1.GCRange.timestamp:type_name -> holdfast.kv.v1.Timestamp
+	6,   // 27: holdfast.kv.v1.UpdateAddressingArgs.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
+	5,   // 28: holdfast.kv.v1.ChangeReplicasArgs.add:type_name -> holdfast.kv.v1.ReplicaDescriptor
+	8,   // 29: holdfast.kv.v1.Request.end_txn:type_name -> holdfast.kv.v1.EndTxnArgs
+	9,   // 30: holdfast.kv.v1.Request.push_txn:type_name -> holdfast.kv.v1.PushTxnArgs
+	10,  // 31: holdfast.kv.v1.Request.resolve:type_name -> holdfast.kv.v1.ResolveArgs
+	11,  // 32: holdfast.kv.v1.Request.remove_txn_record:type_name -> holdfast.kv.v1.RemoveTxnRecordArgs
+	12,  // 33: holdfast.kv.v1.Request.heartbeat:type_name -> holdfast.kv.v1.HeartbeatArgs
+	13,  // 34: holdfast.kv.v1.Request.refresh:type_name -> holdfast.kv.v1.RefreshArgs
+	14,  // 35: holdfast.kv.v1.Request.export:type_name -> holdfast.kv.v1.ExportArgs
+	15,  // 36: holdfast.kv.v1.Request.add_sstable:type_name -> holdfast.kv.v1.AddSSTableArgs
+	20,  // 37: holdfast.kv.v1.Request.range_info:type_name -> holdfast.kv.v1.RangeInfoArgs
+	16,  // 38: holdfast.kv.v1.Request.put_sorted:type_name -> holdfast.kv.v1.PutSortedArgs
+	17,  // 39: holdfast.kv.v1.Request.gc:type_name -> holdfast.kv.v1.GCArgs
+	21,  // 40: holdfast.kv.v1.Request.lookup_range:type_name -> holdfast.kv.v1.LookupRangeArgs
+	22,  // 41: holdfast.kv.v1.Request.update_addressing:type_name -> holdfast.kv.v1.UpdateAddressingArgs
+	23,  // 42: holdfast.kv.v1.Request.change_replicas:type_name -> holdfast.kv.v1.ChangeReplicasArgs
+	24,  // 43: holdfast.kv.v1.Request.transfer_lease:type_name -> holdfast.kv.v1.TransferLeaseArgs
+	7,   // 44: holdfast.kv.v1.BatchRequest.header:type_name -> holdfast.kv.v1.Header
+	25,  // 45: holdfast.kv.v1.BatchRequest.requests:type_name -> holdfast.kv.v1.Request
+	0,   // 46: holdfast.kv.v1.BatchRequest.now:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 47: holdfast.kv.v1.PushTxnReply.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	2,   // 48: holdfast.kv.v1.PushTxnReply.ignored_seqnums:type_name -> holdfast.kv.v1.SeqRange
+	29,  // 49: holdfast.kv.v1.ExportReply.indexes:type_name -> holdfast.kv.v1.IndexSummary
+	0,   // 50: holdfast.kv.v1.ExportReply.resume_ts:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 51: holdfast.kv.v1.AddSSTableReply.timestamp:type_name -> holdfast.kv.v1.Timestamp
+	6,   // 52: holdfast.kv.v1.RangeInfoReply.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
+	0,   // 53: holdfast.kv.v1.RangeInfoReply.gc_threshold:type_name -> holdfast.kv.v1.Timestamp
+	6,   // 54: holdfast.kv.v1.LookupRangeReply.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
+	1,   // 55: holdfast.kv.v1.Response.resume:type_name -> holdfast.kv.v1.Span
+	27,  // 56: holdfast.kv.v1.Response.push_txn:type_name -> holdfast.kv.v1.PushTxnReply
+	28,  // 57: holdfast.kv.v1.Response.heartbeat:type_name -> holdfast.kv.v1.HeartbeatReply
+	30,  // 58: holdfast.kv.v1.Response.export:type_name -> holdfast.kv.v1.ExportReply
+	31,  // 59: holdfast.kv.v1.Response.add_sstable:type_name -> holdfast.kv.v1.AddSSTableReply
+	32,  // 60: holdfast.kv.v1.Response.range_info:type_name -> holdfast.kv.v1.RangeInfoReply
+	33,  // 61: holdfast.kv.v1.Response.lookup_range:type_name -> holdfast.kv.v1.LookupRangeReply
+	0,   // 62: holdfast.kv.v1.TxnUpdate.read_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 63: holdfast.kv.v1.TxnUpdate.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	34,  // 64: holdfast.kv.v1.BatchResponse.responses:type_name -> holdfast.kv.v1.Response
+	0,   // 65: holdfast.kv.v1.BatchResponse.timestamp:type_name -> holdfast.kv.v1.Timestamp
+	35,  // 66: holdfast.kv.v1.BatchResponse.txn:type_name -> holdfast.kv.v1.TxnUpdate
+	37,  // 67: holdfast.kv.v1.BatchResponse.error:type_name -> holdfast.kv.v1.Error
+	0,   // 68: holdfast.kv.v1.BatchResponse.now:type_name -> holdfast.kv.v1.Timestamp
+	38,  // 69: holdfast.kv.v1.Error.nodes:type_name -> holdfast.kv.v1.ErrorNode
+	39,  // 70: holdfast.kv.v1.ErrorNode.pg:type_name -> holdfast.kv.v1.ErrorNode.PgError
+	40,  // 71: holdfast.kv.v1.ErrorNode.condition_failed:type_name -> holdfast.kv.v1.ErrorNode.ConditionFailed
+	41,  // 72: holdfast.kv.v1.ErrorNode.write_too_old:type_name -> holdfast.kv.v1.ErrorNode.WriteTooOld
+	42,  // 73: holdfast.kv.v1.ErrorNode.uncertainty:type_name -> holdfast.kv.v1.ErrorNode.Uncertainty
+	43,  // 74: holdfast.kv.v1.ErrorNode.retry_txn:type_name -> holdfast.kv.v1.ErrorNode.RetryTxn
+	3,   // 75: holdfast.kv.v1.ErrorNode.push_failed:type_name -> holdfast.kv.v1.TxnMeta
+	44,  // 76: holdfast.kv.v1.ErrorNode.lock_not_available:type_name -> holdfast.kv.v1.ErrorNode.LockNotAvailable
+	45,  // 77: holdfast.kv.v1.ErrorNode.before_gc:type_name -> holdfast.kv.v1.ErrorNode.BeforeGC
+	46,  // 78: holdfast.kv.v1.ErrorNode.key_mismatch:type_name -> holdfast.kv.v1.ErrorNode.KeyMismatch
+	48,  // 79: holdfast.kv.v1.ErrorNode.partial_batch:type_name -> holdfast.kv.v1.ErrorNode.PartialBatch
+	50,  // 80: holdfast.kv.v1.ErrorNode.lock_conflict:type_name -> holdfast.kv.v1.ErrorNode.LockConflict
+	51,  // 81: holdfast.kv.v1.ErrorNode.txn_state:type_name -> holdfast.kv.v1.ErrorNode.TxnState
+	53,  // 82: holdfast.kv.v1.ErrorNode.txn_retry:type_name -> holdfast.kv.v1.ErrorNode.TxnRetry
+	52,  // 83: holdfast.kv.v1.ErrorNode.shadowing:type_name -> holdfast.kv.v1.ErrorNode.Shadowing
+	47,  // 84: holdfast.kv.v1.ErrorNode.not_leaseholder:type_name -> holdfast.kv.v1.ErrorNode.NotLeaseholder
+	0,   // 85: holdfast.kv.v1.ErrorNode.ConditionFailed.actual_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 86: holdfast.kv.v1.ErrorNode.WriteTooOld.timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 87: holdfast.kv.v1.ErrorNode.WriteTooOld.actual_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 88: holdfast.kv.v1.ErrorNode.Uncertainty.read_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 89: holdfast.kv.v1.ErrorNode.Uncertainty.value_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 90: holdfast.kv.v1.ErrorNode.Uncertainty.global_uncertainty_limit:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 91: holdfast.kv.v1.ErrorNode.RetryTxn.refresh_to:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 92: holdfast.kv.v1.ErrorNode.BeforeGC.timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 93: holdfast.kv.v1.ErrorNode.BeforeGC.threshold:type_name -> holdfast.kv.v1.Timestamp
+	1,   // 94: holdfast.kv.v1.ErrorNode.KeyMismatch.requested:type_name -> holdfast.kv.v1.Span
+	6,   // 95: holdfast.kv.v1.ErrorNode.KeyMismatch.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
+	5,   // 96: holdfast.kv.v1.ErrorNode.NotLeaseholder.leaseholder:type_name -> holdfast.kv.v1.ReplicaDescriptor
+	6,   // 97: holdfast.kv.v1.ErrorNode.NotLeaseholder.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
+	0,   // 98: holdfast.kv.v1.ErrorNode.PartialBatch.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	3,   // 99: holdfast.kv.v1.ErrorNode.Lock.txn:type_name -> holdfast.kv.v1.TxnMeta
+	49,  // 100: holdfast.kv.v1.ErrorNode.LockConflict.locks:type_name -> holdfast.kv.v1.ErrorNode.Lock
+	4,   // 101: holdfast.kv.v1.ErrorNode.TxnRetry.next:type_name -> holdfast.kv.v1.Transaction
+	102, // [102:102] is the sub-list for method output_type
+	102, // [102:102] is the sub-list for method input_type
+	102, // [102:102] is the sub-list for extension type_name
+	102, // [102:102] is the sub-list for extension extendee
+	0,   // [0:102] is the sub-list for field type_name
 }
 
 func init() { file_kv_kvpb_wirepb_wire_proto_init() }
@@ -4405,7 +4862,7 @@ func file_kv_kvpb_wirepb_wire_proto_init() {
 	if File_kv_kvpb_wirepb_wire_proto != nil {
 		return
 	}
-	file_kv_kvpb_wirepb_wire_proto_msgTypes[21].OneofWrappers = []any{
+	file_kv_kvpb_wirepb_wire_proto_msgTypes[25].OneofWrappers = []any{
 		(*Request_EndTxn)(nil),
 		(*Request_PushTxn)(nil),
 		(*Request_Resolve)(nil),
@@ -4417,15 +4874,20 @@ func file_kv_kvpb_wirepb_wire_proto_init() {
 		(*Request_RangeInfo)(nil),
 		(*Request_PutSorted)(nil),
 		(*Request_Gc)(nil),
+		(*Request_LookupRange)(nil),
+		(*Request_UpdateAddressing)(nil),
+		(*Request_ChangeReplicas)(nil),
+		(*Request_TransferLease)(nil),
 	}
-	file_kv_kvpb_wirepb_wire_proto_msgTypes[29].OneofWrappers = []any{
+	file_kv_kvpb_wirepb_wire_proto_msgTypes[34].OneofWrappers = []any{
 		(*Response_PushTxn)(nil),
 		(*Response_Heartbeat)(nil),
 		(*Response_Export)(nil),
 		(*Response_AddSstable)(nil),
 		(*Response_RangeInfo)(nil),
+		(*Response_LookupRange)(nil),
 	}
-	file_kv_kvpb_wirepb_wire_proto_msgTypes[33].OneofWrappers = []any{
+	file_kv_kvpb_wirepb_wire_proto_msgTypes[38].OneofWrappers = []any{
 		(*ErrorNode_Message)(nil),
 		(*ErrorNode_Mark)(nil),
 		(*ErrorNode_Pg)(nil),
@@ -4446,16 +4908,17 @@ func file_kv_kvpb_wirepb_wire_proto_init() {
 		(*ErrorNode_TxnRetry_)(nil),
 		(*ErrorNode_Shadowing_)(nil),
 		(*ErrorNode_NotEmpty)(nil),
+		(*ErrorNode_NotLeaseholder_)(nil),
 	}
-	file_kv_kvpb_wirepb_wire_proto_msgTypes[35].OneofWrappers = []any{}
-	file_kv_kvpb_wirepb_wire_proto_msgTypes[46].OneofWrappers = []any{}
+	file_kv_kvpb_wirepb_wire_proto_msgTypes[40].OneofWrappers = []any{}
+	file_kv_kvpb_wirepb_wire_proto_msgTypes[52].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kv_kvpb_wirepb_wire_proto_rawDesc), len(file_kv_kvpb_wirepb_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   48,
+			NumMessages:   54,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
