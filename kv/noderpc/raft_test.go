@@ -135,3 +135,43 @@ func TestRaftSurvivesRestarts(t *testing.T) {
 		c.nodes[2].serve(h)
 	}
 }
+
+// Messages of one sender come one at a time, and none of an older connection
+// after one of a newer.
+func TestOnlyTheNewestRaftStreamCounts(t *testing.T) {
+	var inside, newer atomic.Int64
+	entered, release := make(chan struct{}), make(chan struct{})
+	c := newCluster(t, 1, handlerFuncs{})
+	c.add(2, 1, handlerFuncs{raft: func(_ kvpb.NodeID, rangeID int64, m *pb.Message) {
+		if inside.Add(1) > 1 {
+			t.Error("two messages of one sender at a time")
+		}
+		defer inside.Add(-1)
+		switch {
+		case rangeID == 1 && m.GetIndex() == 0:
+			close(entered)
+			<-release
+		case rangeID == 1 && newer.Load() > 0:
+			t.Error("an old message came after a newer one")
+		case rangeID == 2:
+			newer.Add(1)
+		}
+	}})
+	old := c.nodes[1]
+	old.SendRaft(2, 1, raftMessage(0, nil))
+	<-entered
+	for i := range 10 { // They wait on the old stream, as frames of their own.
+		old.SendRaft(2, 1, raftMessage(uint64(i+1), nil))
+		time.Sleep(2 * time.Millisecond)
+	}
+	restarted := NewDialer(old.cfg)
+	defer restarted.Close()
+	restarted.SendRaft(2, 2, raftMessage(0, nil))
+	eventually(t, "the newer stream has begun, or waits to", func() bool { return len(restarted.RoundTrips()) > 0 })
+	time.Sleep(50 * time.Millisecond)
+	close(release)
+	eventually(t, "the newer message arrives", func() bool {
+		restarted.SendRaft(2, 2, raftMessage(1, nil))
+		return newer.Load() > 0
+	})
+}

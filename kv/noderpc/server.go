@@ -12,8 +12,10 @@ import (
 
 	pb "go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/holdfastdb/holdfast/kv/kvpb"
@@ -32,11 +34,23 @@ type Server struct {
 		sync.Mutex
 		logged time.Time
 	}
+	raft struct {
+		sync.Mutex
+		sources map[kvpb.NodeID]*raftSource
+	}
+}
+
+// raftSource is a node that sends raft messages. Only its newest stream counts:
+// what another one still has is older.
+type raftSource struct {
+	sync.Mutex // held while messages are handed on
+	newest     int
 }
 
 // NewServer returns a Server that hands what comes to h, from Serve on.
 func NewServer(cfg Config, h Handler) *Server {
 	s := &Server{cfg: cfg.withDefaults(), h: h}
+	s.raft.sources = map[kvpb.NodeID]*raftSource{}
 	s.g = grpc.NewServer(
 		grpc.ForceServerCodecV2(codec{}), grpc.MaxRecvMsgSize(MaxMessageBytes), grpc.MaxSendMsgSize(MaxMessageBytes),
 		grpc.StaticStreamWindowSize(streamWindow), grpc.StaticConnWindowSize(connWindow), grpc.WaitForHandlers(true),
@@ -148,6 +162,11 @@ func (s *Server) Raft(stream grpc.ClientStreamingServer[noderpcpb.RaftMessages, 
 	if err != nil {
 		return err
 	}
+	source := s.raftSource(from)
+	source.Lock()
+	source.newest++
+	mine := source.newest
+	source.Unlock()
 	for {
 		frame, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
@@ -162,15 +181,39 @@ func (s *Server) Raft(stream grpc.ClientStreamingServer[noderpcpb.RaftMessages, 
 		if to := kvpb.NodeID(frame.GetToNode()); to != s.cfg.Identity().NodeID || kvpb.NodeID(frame.GetFromNode()) != from {
 			return s.refuse(wrongPeer("raft messages from n%d to n%d came from n%d to n%d", frame.GetFromNode(), to, from, s.cfg.Identity().NodeID))
 		}
-		for _, item := range frame.GetMessages() {
-			m := &pb.Message{}
-			if err := proto.Unmarshal(item.GetMessage(), m); err != nil {
-				s.cfg.Log.Error("a raft message cannot be read", "from", from, "range", item.GetRangeId(), "err", err)
-				return fmt.Errorf("reading a raft message of r%d: %w", item.GetRangeId(), err)
-			}
-			s.h.HandleRaft(from, item.GetRangeId(), m)
+		if err := s.handleFrame(source, mine, from, frame); err != nil {
+			return err
 		}
 	}
+}
+
+func (s *Server) raftSource(from kvpb.NodeID) *raftSource {
+	s.raft.Lock()
+	defer s.raft.Unlock()
+	source := s.raft.sources[from]
+	if source == nil {
+		source = &raftSource{}
+		s.raft.sources[from] = source
+	}
+	return source
+}
+
+// handleFrame hands on the messages of a frame that came on the stream mine.
+func (s *Server) handleFrame(source *raftSource, mine int, from kvpb.NodeID, frame *noderpcpb.RaftMessages) error {
+	source.Lock()
+	defer source.Unlock()
+	if source.newest != mine {
+		return status.Error(codes.Aborted, "there is a newer stream of raft messages")
+	}
+	for _, item := range frame.GetMessages() {
+		m := &pb.Message{}
+		if err := proto.Unmarshal(item.GetMessage(), m); err != nil {
+			s.cfg.Log.Error("a raft message cannot be read", "from", from, "range", item.GetRangeId(), "err", err)
+			return fmt.Errorf("reading a raft message of r%d: %w", item.GetRangeId(), err)
+		}
+		s.h.HandleRaft(from, item.GetRangeId(), m)
+	}
+	return nil
 }
 
 // Snapshot implements the service.
