@@ -83,7 +83,8 @@ type testNode struct {
 	log     lockedBuffer
 	skew    atomic.Int64 // of its wall clock
 	address atomic.Pointer[string]
-	stop    func() // ends the Server
+	server  *Server
+	stop    func() // ends server
 }
 
 type lockedBuffer struct {
@@ -155,7 +156,9 @@ func (n *testNode) serve(h Handler) {
 	n.address.Store(&address)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- NewServer(n.cfg, h).Serve(ctx, l) }()
+	n.server = NewServer(n.cfg, h)
+	server := n.server
+	go func() { done <- server.Serve(ctx, l) }()
 	n.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {

@@ -132,6 +132,12 @@ func TestRaftSurvivesRestarts(t *testing.T) {
 			c.nodes[1].SendRaft(2, 1, raftMessage(1, nil))
 			time.Sleep(time.Millisecond)
 		}
+		eventually(t, "nothing is waiting", func() bool {
+			q := &c.nodes[1].peer(2).raft
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			return q.mu.count == 0 && q.mu.bytes == 0
+		})
 		c.nodes[2].serve(h)
 	}
 }
@@ -151,13 +157,13 @@ func TestOnlyTheNewestRaftStreamCounts(t *testing.T) {
 		case rangeID == 1 && m.GetIndex() == 0:
 			close(entered)
 			<-release
-		case rangeID == 1 && newer.Load() > 0:
-			t.Error("an old message came after a newer one")
+		case rangeID == 1:
+			t.Error("a message came on an old stream after a newer one had begun")
 		case rangeID == 2:
 			newer.Add(1)
 		}
 	}})
-	old := c.nodes[1]
+	old, source := c.nodes[1], c.nodes[2].server.raftSource(1)
 	old.SendRaft(2, 1, raftMessage(0, nil))
 	<-entered
 	for i := range 10 { // They wait on the old stream, as frames of their own.
@@ -167,8 +173,7 @@ func TestOnlyTheNewestRaftStreamCounts(t *testing.T) {
 	restarted := NewDialer(old.cfg)
 	defer restarted.Close()
 	restarted.SendRaft(2, 2, raftMessage(0, nil))
-	eventually(t, "the newer stream has begun, or waits to", func() bool { return len(restarted.RoundTrips()) > 0 })
-	time.Sleep(50 * time.Millisecond)
+	eventually(t, "the newer stream has begun", func() bool { return source.newest.Load() == 2 })
 	close(release)
 	eventually(t, "the newer message arrives", func() bool {
 		restarted.SendRaft(2, 2, raftMessage(1, nil))

@@ -8,6 +8,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/raft/v3/raftpb"
@@ -44,7 +45,7 @@ type Server struct {
 // what another one still has is older.
 type raftSource struct {
 	sync.Mutex // held while messages are handed on
-	newest     int
+	newest     atomic.Int64
 }
 
 // NewServer returns a Server that hands what comes to h, from Serve on.
@@ -163,10 +164,7 @@ func (s *Server) Raft(stream grpc.ClientStreamingServer[noderpcpb.RaftMessages, 
 		return err
 	}
 	source := s.raftSource(from)
-	source.Lock()
-	source.newest++
-	mine := source.newest
-	source.Unlock()
+	mine := source.newest.Add(1)
 	for {
 		frame, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
@@ -199,10 +197,10 @@ func (s *Server) raftSource(from kvpb.NodeID) *raftSource {
 }
 
 // handleFrame hands on the messages of a frame that came on the stream mine.
-func (s *Server) handleFrame(source *raftSource, mine int, from kvpb.NodeID, frame *noderpcpb.RaftMessages) error {
+func (s *Server) handleFrame(source *raftSource, mine int64, from kvpb.NodeID, frame *noderpcpb.RaftMessages) error {
 	source.Lock()
 	defer source.Unlock()
-	if source.newest != mine {
+	if source.newest.Load() != mine {
 		return status.Error(codes.Aborted, "there is a newer stream of raft messages")
 	}
 	for _, item := range frame.GetMessages() {
