@@ -37,6 +37,8 @@ const (
 	PushAbort
 	// PushTouch changes nothing but finds out whether the pushee is over.
 	PushTouch
+	// PushQueryWaiters only asks who waits for the pushee.
+	PushQueryWaiters
 )
 
 // PushTxnArgs asks what became of a transaction that stands in the way, and
@@ -49,6 +51,8 @@ type PushTxnArgs struct {
 	// Force ignores priorities: a deadlock is being broken.
 	Force  bool
 	Reason RetryReason // what an aborted pushee is told; empty: a pusher aborted it
+	// Pusher is the transaction that waits for the pushee, if it is one.
+	Pusher storage.TxnMeta
 }
 
 // PushTxnReply says what the pushee is now. Status Pending means that its write
@@ -58,6 +62,7 @@ type PushTxnReply struct {
 	WriteTimestamp hlc.Timestamp
 	Epoch          int32 // of a committed pushee: the one whose writes count
 	IgnoredSeqNums []SeqRange
+	Waiters        []storage.TxnMeta // PushQueryWaiters: who has pushed it of late
 }
 
 // ResolveArgs tells locks what became of their transaction. The keys are those

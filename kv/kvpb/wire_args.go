@@ -1,6 +1,7 @@
 package kvpb
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -19,7 +20,7 @@ func argsToWire(a Args, w *wirepb.Request) error {
 	case *PushTxnArgs:
 		w.Args = &wirepb.Request_PushTxn{PushTxn: &wirepb.PushTxnArgs{
 			Type: uint32(a.Type), Pushee: metaToWire(&a.Pushee), PusherPriority: int32(a.PusherPriority),
-			PushTo: tsToWire(a.PushTo), Force: a.Force, Reason: string(a.Reason),
+			PushTo: tsToWire(a.PushTo), Force: a.Force, Reason: string(a.Reason), Pusher: metaToWire(&a.Pusher),
 		}}
 	case *ResolveArgs:
 		w.Args = &wirepb.Request_Resolve{Resolve: &wirepb.ResolveArgs{
@@ -87,10 +88,11 @@ func argsFromWire(w *wirepb.Request) (Args, error) {
 	case *wirepb.Request_PushTxn:
 		m := a.PushTxn
 		meta, err := metaFromWire(m.GetPushee())
+		pusher, perr := metaFromWire(m.GetPusher())
 		return &PushTxnArgs{
 			Type: PushType(m.GetType()), Pushee: meta, PusherPriority: Priority(m.GetPusherPriority()),
-			PushTo: tsFromWire(m.GetPushTo()), Force: m.GetForce(), Reason: RetryReason(m.GetReason()),
-		}, err
+			PushTo: tsFromWire(m.GetPushTo()), Force: m.GetForce(), Reason: RetryReason(m.GetReason()), Pusher: pusher,
+		}, errors.Join(err, perr)
 	case *wirepb.Request_Resolve:
 		m := a.Resolve
 		meta, err := metaFromWire(m.GetTxn())
@@ -155,9 +157,13 @@ func replyToWire(a Reply, w *wirepb.Response) error {
 	switch a := a.(type) {
 	case nil:
 	case *PushTxnReply:
-		w.Reply = &wirepb.Response_PushTxn{PushTxn: &wirepb.PushTxnReply{
+		m := &wirepb.PushTxnReply{
 			Status: uint32(a.Status), WriteTimestamp: tsToWire(a.WriteTimestamp), Epoch: a.Epoch, IgnoredSeqnums: seqsToWire(a.IgnoredSeqNums),
-		}}
+		}
+		for i := range a.Waiters {
+			m.Waiters = append(m.Waiters, metaToWire(&a.Waiters[i]))
+		}
+		w.Reply = &wirepb.Response_PushTxn{PushTxn: m}
 	case *HeartbeatReply:
 		w.Reply = &wirepb.Response_Heartbeat{Heartbeat: &wirepb.HeartbeatReply{Status: uint32(a.Status)}}
 	case *ExportReply:
@@ -201,10 +207,18 @@ func replyFromWire(w *wirepb.Response) (Reply, error) {
 		return nil, nil
 	case *wirepb.Response_PushTxn:
 		m := a.PushTxn
-		return &PushTxnReply{
+		r := &PushTxnReply{
 			Status: TxnStatus(m.GetStatus()), WriteTimestamp: tsFromWire(m.GetWriteTimestamp()), Epoch: m.GetEpoch(),
 			IgnoredSeqNums: seqsFromWire(m.GetIgnoredSeqnums()),
-		}, nil
+		}
+		for _, x := range m.GetWaiters() {
+			meta, err := metaFromWire(x)
+			if err != nil {
+				return nil, err
+			}
+			r.Waiters = append(r.Waiters, meta)
+		}
+		return r, nil
 	case *wirepb.Response_Heartbeat:
 		return &HeartbeatReply{Status: TxnStatus(a.Heartbeat.GetStatus())}, nil
 	case *wirepb.Response_Export:

@@ -351,3 +351,45 @@ func TestReplication(t *testing.T) {
 	c.checkReplicas(1, 2)
 	c.checkReplicas(2, 2)
 }
+
+// Two transactions wait for each other at different leaseholders: one of them gives
+// way, and both get done in the end.
+func TestDeadlockAcrossStores(t *testing.T) {
+	c := newTestCluster(t, 3)
+	left, right := tableKey(1), tableKey(9)
+	c.replicate(left, 2, 3)
+	c.admin(1, kvpb.Request{Op: kvpb.OpAdminSplit, Key: tableKey(5)})
+	c.admin(1, kvpb.Request{Op: kvpb.OpAdminTransferLease, Key: left, Args: &kvpb.TransferLeaseArgs{To: 2}})
+	c.admin(1, kvpb.Request{Op: kvpb.OpAdminTransferLease, Key: right, Args: &kvpb.TransferLeaseArgs{To: 3}})
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	var ready sync.WaitGroup
+	ready.Add(2)
+	results := make(chan error, 2)
+	for i, order := range [][2]keys.Key{{left, right}, {right, left}} {
+		db := c.nodes[kvpb.NodeID(i+1)].db
+		go func() {
+			first := true
+			results <- db.Txn(ctx, func(ctx context.Context, txn *kv.Txn) error {
+				for j, k := range order {
+					if err := txn.Put(ctx, k, kvpb.EncodeInt(k, 1)); err != nil {
+						return err
+					}
+					if j == 0 && first {
+						first = false
+						ready.Done()
+						ready.Wait()
+					}
+				}
+				return nil
+			})
+		}()
+	}
+	start := time.Now()
+	for range 2 {
+		if err := <-results; err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("resolved after %s", time.Since(start))
+}

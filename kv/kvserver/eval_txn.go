@@ -201,6 +201,10 @@ func (e *evaluation) push(q *kvpb.Request, rs *kvpb.Response) error {
 	s := e.r.store
 	p := args.Pushee
 	e.proposal.sync = false
+	if args.Type == kvpb.PushQueryWaiters {
+		rs.Reply = &kvpb.PushTxnReply{Waiters: s.waits.of(p.ID)}
+		return nil
+	}
 	rec, err := loadTxnRecord(e.batch, q.Key, p.ID)
 	if err != nil {
 		return err
@@ -224,6 +228,7 @@ func (e *evaluation) push(q *kvpb.Request, rs *kvpb.Response) error {
 		rs.Reply = &kvpb.PushTxnReply{Status: kvpb.TxnPending, WriteTimestamp: p.WriteTimestamp}
 		return nil // It is out of the way already.
 	case !expired && !args.Force && (args.Type == kvpb.PushTouch || args.PusherPriority <= kvpb.Priority(p.Priority)):
+		s.waits.note(p.ID, args.Pusher)
 		return &kvpb.TransactionPushError{Pushee: p}
 	case args.Type == kvpb.PushTimestamp && !expired:
 		to := hlc.Later(args.PushTo.Next(), p.WriteTimestamp)

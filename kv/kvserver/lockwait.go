@@ -135,6 +135,7 @@ func (r *Replica) waitInQueue(ctx context.Context, ba *kvpb.BatchRequest, w *wai
 	}
 	push := time.NewTimer(delay)
 	defer push.Stop()
+	pushes := 0
 	var timeout <-chan time.Time
 	if ba.LockTimeout > 0 {
 		t := time.NewTimer(ba.LockTimeout)
@@ -160,11 +161,24 @@ func (r *Replica) waitInQueue(ctx context.Context, ba *kvpb.BatchRequest, w *wai
 		case <-x.wake:
 		case <-push.C:
 			push.Reset(repushInterval)
-			if c.queued {
+			// The next leaseholder has its own queue.
+			if _, err := r.serve(ctx, hlc.Timestamp{}); err != nil {
+				return err
+			}
+			if c.queued && s.cfg.Network == nil {
 				continue // The one before us is being served; the holder is its worry.
 			}
 			if err := r.pushHolder(ctx, ba, w, c, x); err != nil {
 				return err
+			}
+			if pushes++; pushes > 1 && s.cfg.Network != nil && !w.txn.ID.IsEmpty() {
+				victim, ok, err := s.closesCircle(ctx, w, c.holder)
+				if err == nil && ok {
+					err = r.breakDeadlock(ctx, w, victim)
+				}
+				if err != nil {
+					return err
+				}
 			}
 		case <-timeout:
 			return &kvpb.LockNotAvailableError{Key: c.key.Clone(), Timeout: ba.LockTimeout}
@@ -200,7 +214,10 @@ func (r *Replica) breakDeadlock(ctx context.Context, w *waiting, victim waiterIn
 // pushHolder asks what became of the holder of c and cleans up after it if it is
 // over or could be moved.
 func (r *Replica) pushHolder(ctx context.Context, ba *kvpb.BatchRequest, w *waiting, c lockConflict, x *waiter) error {
-	args := &kvpb.PushTxnArgs{Type: kvpb.PushAbort, PusherPriority: w.priority}
+	args := &kvpb.PushTxnArgs{Type: kvpb.PushAbort, PusherPriority: w.priority, Pusher: w.txn}
+	if c.queued {
+		args.Type = kvpb.PushTouch
+	}
 	if x.reader {
 		args.Type, args.PushTo = kvpb.PushTimestamp, x.readTS
 	}
@@ -213,6 +230,9 @@ func (r *Replica) pushHolder(ctx context.Context, ba *kvpb.BatchRequest, w *wait
 		return err
 	}
 	r.store.noteFinished(c.holder.ID, reply)
+	if c.queued {
+		return nil // It has no lock here.
+	}
 	return r.resolveConflict(ctx, ba, c, finishedTxn{status: reply.Status, commitTS: reply.WriteTimestamp, ignored: reply.IgnoredSeqNums, epoch: reply.Epoch})
 }
 

@@ -60,6 +60,7 @@ type Store struct {
 	tsCache  *tsCache
 	locks    *lockTable
 	marks    *txnMarks
+	waits    waitEdges
 	resolver *resolver
 	bound    clockBound
 

@@ -740,6 +740,7 @@ type PushTxnArgs struct {
 	PushTo         *Timestamp             `protobuf:"bytes,4,opt,name=push_to,json=pushTo,proto3" json:"push_to,omitempty"`
 	Force          bool                   `protobuf:"varint,5,opt,name=force,proto3" json:"force,omitempty"`
 	Reason         string                 `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	Pusher         *TxnMeta               `protobuf:"bytes,7,opt,name=pusher,proto3" json:"pusher,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -814,6 +815,13 @@ func (x *PushTxnArgs) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *PushTxnArgs) GetPusher() *TxnMeta {
+	if x != nil {
+		return x.Pusher
+	}
+	return nil
 }
 
 type ResolveArgs struct {
@@ -2089,6 +2097,7 @@ type PushTxnReply struct {
 	WriteTimestamp *Timestamp             `protobuf:"bytes,2,opt,name=write_timestamp,json=writeTimestamp,proto3" json:"write_timestamp,omitempty"`
 	Epoch          int32                  `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	IgnoredSeqnums []*SeqRange            `protobuf:"bytes,4,rep,name=ignored_seqnums,json=ignoredSeqnums,proto3" json:"ignored_seqnums,omitempty"`
+	Waiters        []*TxnMeta             `protobuf:"bytes,5,rep,name=waiters,proto3" json:"waiters,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -2147,6 +2156,13 @@ func (x *PushTxnReply) GetEpoch() int32 {
 func (x *PushTxnReply) GetIgnoredSeqnums() []*SeqRange {
 	if x != nil {
 		return x.IgnoredSeqnums
+	}
+	return nil
+}
+
+func (x *PushTxnReply) GetWaiters() []*TxnMeta {
+	if x != nil {
+		return x.Waiters
 	}
 	return nil
 }
@@ -4388,14 +4404,15 @@ const file_kv_kvpb_wirepb_wire_proto_rawDesc = "" +
 	"\n" +
 	"lock_spans\x18\x02 \x03(\v2\x14.holdfast.kv.v1.SpanR\tlockSpans\x125\n" +
 	"\bdeadline\x18\x03 \x01(\v2\x19.holdfast.kv.v1.TimestampR\bdeadline\x12\x1b\n" +
-	"\tone_phase\x18\x04 \x01(\bR\bonePhase\"\xdd\x01\n" +
+	"\tone_phase\x18\x04 \x01(\bR\bonePhase\"\x8e\x02\n" +
 	"\vPushTxnArgs\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\rR\x04type\x12/\n" +
 	"\x06pushee\x18\x02 \x01(\v2\x17.holdfast.kv.v1.TxnMetaR\x06pushee\x12'\n" +
 	"\x0fpusher_priority\x18\x03 \x01(\x05R\x0epusherPriority\x122\n" +
 	"\apush_to\x18\x04 \x01(\v2\x19.holdfast.kv.v1.TimestampR\x06pushTo\x12\x14\n" +
 	"\x05force\x18\x05 \x01(\bR\x05force\x12\x16\n" +
-	"\x06reason\x18\x06 \x01(\tR\x06reason\"\xae\x01\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\x12/\n" +
+	"\x06pusher\x18\a \x01(\v2\x17.holdfast.kv.v1.TxnMetaR\x06pusher\"\xae\x01\n" +
 	"\vResolveArgs\x12)\n" +
 	"\x03txn\x18\x01 \x01(\v2\x17.holdfast.kv.v1.TxnMetaR\x03txn\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\rR\x06status\x12A\n" +
@@ -4491,12 +4508,13 @@ const file_kv_kvpb_wirepb_wire_proto_rawDesc = "" +
 	"\x06header\x18\x01 \x01(\v2\x16.holdfast.kv.v1.HeaderR\x06header\x123\n" +
 	"\brequests\x18\x02 \x03(\v2\x17.holdfast.kv.v1.RequestR\brequests\x12+\n" +
 	"\x03now\x18\x03 \x01(\v2\x19.holdfast.kv.v1.TimestampR\x03now\x12\x18\n" +
-	"\atimeout\x18\x04 \x01(\x03R\atimeout\"\xc3\x01\n" +
+	"\atimeout\x18\x04 \x01(\x03R\atimeout\"\xf6\x01\n" +
 	"\fPushTxnReply\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\rR\x06status\x12B\n" +
 	"\x0fwrite_timestamp\x18\x02 \x01(\v2\x19.holdfast.kv.v1.TimestampR\x0ewriteTimestamp\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x05R\x05epoch\x12A\n" +
-	"\x0fignored_seqnums\x18\x04 \x03(\v2\x18.holdfast.kv.v1.SeqRangeR\x0eignoredSeqnums\"(\n" +
+	"\x0fignored_seqnums\x18\x04 \x03(\v2\x18.holdfast.kv.v1.SeqRangeR\x0eignoredSeqnums\x121\n" +
+	"\awaiters\x18\x05 \x03(\v2\x17.holdfast.kv.v1.TxnMetaR\awaiters\"(\n" +
 	"\x0eHeartbeatReply\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\rR\x06status\"\x95\x04\n" +
 	"\fIndexSummary\x12\x19\n" +
@@ -4762,99 +4780,101 @@ var file_kv_kvpb_wirepb_wire_proto_depIdxs = []int32{
 	0,   // 11: holdfast.kv.v1.EndTxnArgs.deadline:type_name -> holdfast.kv.v1.Timestamp
 	3,   // 12: holdfast.kv.v1.PushTxnArgs.pushee:type_name -> holdfast.kv.v1.TxnMeta
 	0,   // 13: holdfast.kv.v1.PushTxnArgs.push_to:type_name -> holdfast.kv.v1.Timestamp
-	3,   // 14: holdfast.kv.v1.ResolveArgs.txn:type_name -> holdfast.kv.v1.TxnMeta
-	2,   // 15: holdfast.kv.v1.ResolveArgs.ignored_seqnums:type_name -> holdfast.kv.v1.SeqRange
-	0,   // 16: holdfast.kv.v1.HeartbeatArgs.now:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 17: holdfast.kv.v1.RefreshArgs.from:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 18: holdfast.kv.v1.ExportArgs.start_time:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 19: holdfast.kv.v1.ExportArgs.end_time:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 20: holdfast.kv.v1.ExportArgs.resume_ts:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 21: holdfast.kv.v1.GCArgs.threshold:type_name -> holdfast.kv.v1.Timestamp
-	18,  // 22: holdfast.kv.v1.GCArgs.keys:type_name -> holdfast.kv.v1.GCKey
-	19,  // 23: holdfast.kv.v1.GCArgs.ranges:type_name -> holdfast.kv.v1.GCRange
-	0,   // 24: holdfast.kv.v1.GCKey.timestamp:type_name -> holdfast.kv.v1.Timestamp
-	1,   // 25: holdfast.kv.v1.GCRange.span:type_name -> holdfast.kv.v1.Span
-	0,   // 26: holdfast.kv.v1.GCRange.timestamp:type_name -> holdfast.kv.v1.Timestamp
-	6,   // 27: holdfast.kv.v1.UpdateAddressingArgs.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
-	5,   // 28: holdfast.kv.v1.ChangeReplicasArgs.add:type_name -> holdfast.kv.v1.ReplicaDescriptor
-	8,   // 29: holdfast.kv.v1.Request.end_txn:type_name -> holdfast.kv.v1.EndTxnArgs
-	9,   // 30: holdfast.kv.v1.Request.push_txn:type_name -> holdfast.kv.v1.PushTxnArgs
-	10,  // 31: holdfast.kv.v1.Request.resolve:type_name -> holdfast.kv.v1.ResolveArgs
-	11,  // 32: holdfast.kv.v1.Request.remove_txn_record:type_name -> holdfast.kv.v1.RemoveTxnRecordArgs
-	12,  // 33: holdfast.kv.v1.Request.heartbeat:type_name -> holdfast.kv.v1.HeartbeatArgs
-	13,  // 34: holdfast.kv.v1.Request.refresh:type_name -> holdfast.kv.v1.RefreshArgs
-	14,  // 35: holdfast.kv.v1.Request.export:type_name -> holdfast.kv.v1.ExportArgs
-	15,  // 36: holdfast.kv.v1.Request.add_sstable:type_name -> holdfast.kv.v1.AddSSTableArgs
-	20,  // 37: holdfast.kv.v1.Request.range_info:type_name -> holdfast.kv.v1.RangeInfoArgs
-	16,  // 38: holdfast.kv.v1.Request.put_sorted:type_name -> holdfast.kv.v1.PutSortedArgs
-	17,  // 39: holdfast.kv.v1.Request.gc:type_name -> holdfast.kv.v1.GCArgs
-	21,  // 40: holdfast.kv.v1.Request.lookup_range:type_name -> holdfast.kv.v1.LookupRangeArgs
-	22,  // 41: holdfast.kv.v1.Request.update_addressing:type_name -> holdfast.kv.v1.UpdateAddressingArgs
-	23,  // 42: holdfast.kv.v1.Request.change_replicas:type_name -> holdfast.kv.v1.ChangeReplicasArgs
-	24,  // 43: holdfast.kv.v1.Request.transfer_lease:type_name -> holdfast.kv.v1.TransferLeaseArgs
-	7,   // 44: holdfast.kv.v1.BatchRequest.header:type_name -> holdfast.kv.v1.Header
-	25,  // 45: holdfast.kv.v1.BatchRequest.requests:type_name -> holdfast.kv.v1.Request
-	0,   // 46: holdfast.kv.v1.BatchRequest.now:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 47: holdfast.kv.v1.PushTxnReply.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	2,   // 48: holdfast.kv.v1.PushTxnReply.ignored_seqnums:type_name -> holdfast.kv.v1.SeqRange
-	29,  // 49: holdfast.kv.v1.ExportReply.indexes:type_name -> holdfast.kv.v1.IndexSummary
-	0,   // 50: holdfast.kv.v1.ExportReply.resume_ts:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 51: holdfast.kv.v1.AddSSTableReply.timestamp:type_name -> holdfast.kv.v1.Timestamp
-	6,   // 52: holdfast.kv.v1.RangeInfoReply.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
-	0,   // 53: holdfast.kv.v1.RangeInfoReply.gc_threshold:type_name -> holdfast.kv.v1.Timestamp
-	6,   // 54: holdfast.kv.v1.LookupRangeReply.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
-	1,   // 55: holdfast.kv.v1.Response.resume:type_name -> holdfast.kv.v1.Span
-	27,  // 56: holdfast.kv.v1.Response.push_txn:type_name -> holdfast.kv.v1.PushTxnReply
-	28,  // 57: holdfast.kv.v1.Response.heartbeat:type_name -> holdfast.kv.v1.HeartbeatReply
-	30,  // 58: holdfast.kv.v1.Response.export:type_name -> holdfast.kv.v1.ExportReply
-	31,  // 59: holdfast.kv.v1.Response.add_sstable:type_name -> holdfast.kv.v1.AddSSTableReply
-	32,  // 60: holdfast.kv.v1.Response.range_info:type_name -> holdfast.kv.v1.RangeInfoReply
-	33,  // 61: holdfast.kv.v1.Response.lookup_range:type_name -> holdfast.kv.v1.LookupRangeReply
-	0,   // 62: holdfast.kv.v1.TxnUpdate.read_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 63: holdfast.kv.v1.TxnUpdate.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	34,  // 64: holdfast.kv.v1.BatchResponse.responses:type_name -> holdfast.kv.v1.Response
-	0,   // 65: holdfast.kv.v1.BatchResponse.timestamp:type_name -> holdfast.kv.v1.Timestamp
-	35,  // 66: holdfast.kv.v1.BatchResponse.txn:type_name -> holdfast.kv.v1.TxnUpdate
-	37,  // 67: holdfast.kv.v1.BatchResponse.error:type_name -> holdfast.kv.v1.Error
-	0,   // 68: holdfast.kv.v1.BatchResponse.now:type_name -> holdfast.kv.v1.Timestamp
-	38,  // 69: holdfast.kv.v1.Error.nodes:type_name -> holdfast.kv.v1.ErrorNode
-	39,  // 70: holdfast.kv.v1.ErrorNode.pg:type_name -> holdfast.kv.v1.ErrorNode.PgError
-	40,  // 71: holdfast.kv.v1.ErrorNode.condition_failed:type_name -> holdfast.kv.v1.ErrorNode.ConditionFailed
-	41,  // 72: holdfast.kv.v1.ErrorNode.write_too_old:type_name -> holdfast.kv.v1.ErrorNode.WriteTooOld
-	42,  // 73: holdfast.kv.v1.ErrorNode.uncertainty:type_name -> holdfast.kv.v1.ErrorNode.Uncertainty
-	43,  // 74: holdfast.kv.v1.ErrorNode.retry_txn:type_name -> holdfast.kv.v1.ErrorNode.RetryTxn
-	3,   // 75: holdfast.kv.v1.ErrorNode.push_failed:type_name -> holdfast.kv.v1.TxnMeta
-	44,  // 76: holdfast.kv.v1.ErrorNode.lock_not_available:type_name -> holdfast.kv.v1.ErrorNode.LockNotAvailable
-	45,  // 77: holdfast.kv.v1.ErrorNode.before_gc:type_name -> holdfast.kv.v1.ErrorNode.BeforeGC
-	46,  // 78: holdfast.kv.v1.ErrorNode.key_mismatch:type_name -> holdfast.kv.v1.ErrorNode.KeyMismatch
-	48,  // 79: holdfast.kv.v1.ErrorNode.partial_batch:type_name -> holdfast.kv.v1.ErrorNode.PartialBatch
-	50,  // 80: holdfast.kv.v1.ErrorNode.lock_conflict:type_name -> holdfast.kv.v1.ErrorNode.LockConflict
-	51,  // 81: holdfast.kv.v1.ErrorNode.txn_state:type_name -> holdfast.kv.v1.ErrorNode.TxnState
-	53,  // 82: holdfast.kv.v1.ErrorNode.txn_retry:type_name -> holdfast.kv.v1.ErrorNode.TxnRetry
-	52,  // 83: holdfast.kv.v1.ErrorNode.shadowing:type_name -> holdfast.kv.v1.ErrorNode.Shadowing
-	47,  // 84: holdfast.kv.v1.ErrorNode.not_leaseholder:type_name -> holdfast.kv.v1.ErrorNode.NotLeaseholder
-	0,   // 85: holdfast.kv.v1.ErrorNode.ConditionFailed.actual_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 86: holdfast.kv.v1.ErrorNode.WriteTooOld.timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 87: holdfast.kv.v1.ErrorNode.WriteTooOld.actual_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 88: holdfast.kv.v1.ErrorNode.Uncertainty.read_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 89: holdfast.kv.v1.ErrorNode.Uncertainty.value_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 90: holdfast.kv.v1.ErrorNode.Uncertainty.global_uncertainty_limit:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 91: holdfast.kv.v1.ErrorNode.RetryTxn.refresh_to:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 92: holdfast.kv.v1.ErrorNode.BeforeGC.timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 93: holdfast.kv.v1.ErrorNode.BeforeGC.threshold:type_name -> holdfast.kv.v1.Timestamp
-	1,   // 94: holdfast.kv.v1.ErrorNode.KeyMismatch.requested:type_name -> holdfast.kv.v1.Span
-	6,   // 95: holdfast.kv.v1.ErrorNode.KeyMismatch.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
-	5,   // 96: holdfast.kv.v1.ErrorNode.NotLeaseholder.leaseholder:type_name -> holdfast.kv.v1.ReplicaDescriptor
-	6,   // 97: holdfast.kv.v1.ErrorNode.NotLeaseholder.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
-	0,   // 98: holdfast.kv.v1.ErrorNode.PartialBatch.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	3,   // 99: holdfast.kv.v1.ErrorNode.Lock.txn:type_name -> holdfast.kv.v1.TxnMeta
-	49,  // 100: holdfast.kv.v1.ErrorNode.LockConflict.locks:type_name -> holdfast.kv.v1.ErrorNode.Lock
-	4,   // 101: holdfast.kv.v1.ErrorNode.TxnRetry.next:type_name -> holdfast.kv.v1.Transaction
-	102, // [102:102] is the sub-list for method output_type
-	102, // [102:102] is the sub-list for method input_type
-	102, // [102:102] is the sub-list for extension type_name
-	102, // [102:102] is the sub-list for extension extendee
-	0,   // [0:102] is the sub-list for field type_name
+	3,   // 14: holdfast.kv.v1.PushTxnArgs.pusher:type_name -> holdfast.kv.v1.TxnMeta
+	3,   // 15: holdfast.kv.v1.ResolveArgs.txn:type_name -> holdfast.kv.v1.TxnMeta
+	2,   // 16: holdfast.kv.v1.ResolveArgs.ignored_seqnums:type_name -> holdfast.kv.v1.SeqRange
+	0,   // 17: holdfast.kv.v1.HeartbeatArgs.now:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 18: holdfast.kv.v1.RefreshArgs.from:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 19: holdfast.kv.v1.ExportArgs.start_time:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 20: holdfast.kv.v1.ExportArgs.end_time:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 21: holdfast.kv.v1.ExportArgs.resume_ts:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 22: holdfast.kv.v1.GCArgs.threshold:type_name -> holdfast.kv.v1.Timestamp
+	18,  // 23: holdfast.kv.v1.GCArgs.keys:type_name -> holdfast.kv.v1.GCKey
+	19,  // 24: holdfast.kv.v1.GCArgs.ranges:type_name -> holdfast.kv.v1.GCRange
+	0,   // 25: holdfast.kv.v1.GCKey.timestamp:type_name -> holdfast.kv.v1.Timestamp
+	1,   // 26: holdfast.kv.v1.GCRange.span:type_name -> holdfast.kv.v1.Span
+	0,   // 27: holdfast.kv.v1.GCRange.timestamp:type_name -> holdfast.kv.v1.Timestamp
+	6,   // 28: holdfast.kv.v1.UpdateAddressingArgs.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
+	5,   // 29: holdfast.kv.v1.ChangeReplicasArgs.add:type_name -> holdfast.kv.v1.ReplicaDescriptor
+	8,   // 30: holdfast.kv.v1.Request.end_txn:type_name -> holdfast.kv.v1.EndTxnArgs
+	9,   // 31: holdfast.kv.v1.Request.push_txn:type_name -> holdfast.kv.v1.PushTxnArgs
+	10,  // 32: holdfast.kv.v1.Request.resolve:type_name -> holdfast.kv.v1.ResolveArgs
+	11,  // 33: holdfast.kv.v1.Request.remove_txn_record:type_name -> holdfast.kv.v1.RemoveTxnRecordArgs
+	12,  // 34: holdfast.kv.v1.Request.heartbeat:type_name -> holdfast.kv.v1.HeartbeatArgs
+	13,  // 35: holdfast.kv.v1.Request.refresh:type_name -> holdfast.kv.v1.RefreshArgs
+	14,  // 36: holdfast.kv.v1.Request.export:type_name -> holdfast.kv.v1.ExportArgs
+	15,  // 37: holdfast.kv.v1.Request.add_sstable:type_name -> holdfast.kv.v1.AddSSTableArgs
+	20,  // 38: holdfast.kv.v1.Request.range_info:type_name -> holdfast.kv.v1.RangeInfoArgs
+	16,  // 39: holdfast.kv.v1.Request.put_sorted:type_name -> holdfast.kv.v1.PutSortedArgs
+	17,  // 40: holdfast.kv.v1.Request.gc:type_name -> holdfast.kv.v1.GCArgs
+	21,  // 41: holdfast.kv.v1.Request.lookup_range:type_name -> holdfast.kv.v1.LookupRangeArgs
+	22,  // 42: holdfast.kv.v1.Request.update_addressing:type_name -> holdfast.kv.v1.UpdateAddressingArgs
+	23,  // 43: holdfast.kv.v1.Request.change_replicas:type_name -> holdfast.kv.v1.ChangeReplicasArgs
+	24,  // 44: holdfast.kv.v1.Request.transfer_lease:type_name -> holdfast.kv.v1.TransferLeaseArgs
+	7,   // 45: holdfast.kv.v1.BatchRequest.header:type_name -> holdfast.kv.v1.Header
+	25,  // 46: holdfast.kv.v1.BatchRequest.requests:type_name -> holdfast.kv.v1.Request
+	0,   // 47: holdfast.kv.v1.BatchRequest.now:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 48: holdfast.kv.v1.PushTxnReply.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	2,   // 49: holdfast.kv.v1.PushTxnReply.ignored_seqnums:type_name -> holdfast.kv.v1.SeqRange
+	3,   // 50: holdfast.kv.v1.PushTxnReply.waiters:type_name -> holdfast.kv.v1.TxnMeta
+	29,  // 51: holdfast.kv.v1.ExportReply.indexes:type_name -> holdfast.kv.v1.IndexSummary
+	0,   // 52: holdfast.kv.v1.ExportReply.resume_ts:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 53: holdfast.kv.v1.AddSSTableReply.timestamp:type_name -> holdfast.kv.v1.Timestamp
+	6,   // 54: holdfast.kv.v1.RangeInfoReply.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
+	0,   // 55: holdfast.kv.v1.RangeInfoReply.gc_threshold:type_name -> holdfast.kv.v1.Timestamp
+	6,   // 56: holdfast.kv.v1.LookupRangeReply.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
+	1,   // 57: holdfast.kv.v1.Response.resume:type_name -> holdfast.kv.v1.Span
+	27,  // 58: holdfast.kv.v1.Response.push_txn:type_name -> holdfast.kv.v1.PushTxnReply
+	28,  // 59: holdfast.kv.v1.Response.heartbeat:type_name -> holdfast.kv.v1.HeartbeatReply
+	30,  // 60: holdfast.kv.v1.Response.export:type_name -> holdfast.kv.v1.ExportReply
+	31,  // 61: holdfast.kv.v1.Response.add_sstable:type_name -> holdfast.kv.v1.AddSSTableReply
+	32,  // 62: holdfast.kv.v1.Response.range_info:type_name -> holdfast.kv.v1.RangeInfoReply
+	33,  // 63: holdfast.kv.v1.Response.lookup_range:type_name -> holdfast.kv.v1.LookupRangeReply
+	0,   // 64: holdfast.kv.v1.TxnUpdate.read_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 65: holdfast.kv.v1.TxnUpdate.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	34,  // 66: holdfast.kv.v1.BatchResponse.responses:type_name -> holdfast.kv.v1.Response
+	0,   // 67: holdfast.kv.v1.BatchResponse.timestamp:type_name -> holdfast.kv.v1.Timestamp
+	35,  // 68: holdfast.kv.v1.BatchResponse.txn:type_name -> holdfast.kv.v1.TxnUpdate
+	37,  // 69: holdfast.kv.v1.BatchResponse.error:type_name -> holdfast.kv.v1.Error
+	0,   // 70: holdfast.kv.v1.BatchResponse.now:type_name -> holdfast.kv.v1.Timestamp
+	38,  // 71: holdfast.kv.v1.Error.nodes:type_name -> holdfast.kv.v1.ErrorNode
+	39,  // 72: holdfast.kv.v1.ErrorNode.pg:type_name -> holdfast.kv.v1.ErrorNode.PgError
+	40,  // 73: holdfast.kv.v1.ErrorNode.condition_failed:type_name -> holdfast.kv.v1.ErrorNode.ConditionFailed
+	41,  // 74: holdfast.kv.v1.ErrorNode.write_too_old:type_name -> holdfast.kv.v1.ErrorNode.WriteTooOld
+	42,  // 75: holdfast.kv.v1.ErrorNode.uncertainty:type_name -> holdfast.kv.v1.ErrorNode.Uncertainty
+	43,  // 76: holdfast.kv.v1.ErrorNode.retry_txn:type_name -> holdfast.kv.v1.ErrorNode.RetryTxn
+	3,   // 77: holdfast.kv.v1.ErrorNode.push_failed:type_name -> holdfast.kv.v1.TxnMeta
+	44,  // 78: holdfast.kv.v1.ErrorNode.lock_not_available:type_name -> holdfast.kv.v1.ErrorNode.LockNotAvailable
+	45,  // 79: holdfast.kv.v1.ErrorNode.before_gc:type_name -> holdfast.kv.v1.ErrorNode.BeforeGC
+	46,  // 80: holdfast.kv.v1.ErrorNode.key_mismatch:type_name -> holdfast.kv.v1.ErrorNode.KeyMismatch
+	48,  // 81: holdfast.kv.v1.ErrorNode.partial_batch:type_name -> holdfast.kv.v1.ErrorNode.PartialBatch
+	50,  // 82: holdfast.kv.v1.ErrorNode.lock_conflict:type_name -> holdfast.kv.v1.ErrorNode.LockConflict
+	51,  // 83: holdfast.kv.v1.ErrorNode.txn_state:type_name -> holdfast.kv.v1.ErrorNode.TxnState
+	53,  // 84: holdfast.kv.v1.ErrorNode.txn_retry:type_name -> holdfast.kv.v1.ErrorNode.TxnRetry
+	52,  // 85: holdfast.kv.v1.ErrorNode.shadowing:type_name -> holdfast.kv.v1.ErrorNode.Shadowing
+	47,  // 86: holdfast.kv.v1.ErrorNode.not_leaseholder:type_name -> holdfast.kv.v1.ErrorNode.NotLeaseholder
+	0,   // 87: holdfast.kv.v1.ErrorNode.ConditionFailed.actual_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 88: holdfast.kv.v1.ErrorNode.WriteTooOld.timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 89: holdfast.kv.v1.ErrorNode.WriteTooOld.actual_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 90: holdfast.kv.v1.ErrorNode.Uncertainty.read_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 91: holdfast.kv.v1.ErrorNode.Uncertainty.value_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 92: holdfast.kv.v1.ErrorNode.Uncertainty.global_uncertainty_limit:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 93: holdfast.kv.v1.ErrorNode.RetryTxn.refresh_to:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 94: holdfast.kv.v1.ErrorNode.BeforeGC.timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 95: holdfast.kv.v1.ErrorNode.BeforeGC.threshold:type_name -> holdfast.kv.v1.Timestamp
+	1,   // 96: holdfast.kv.v1.ErrorNode.KeyMismatch.requested:type_name -> holdfast.kv.v1.Span
+	6,   // 97: holdfast.kv.v1.ErrorNode.KeyMismatch.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
+	5,   // 98: holdfast.kv.v1.ErrorNode.NotLeaseholder.leaseholder:type_name -> holdfast.kv.v1.ReplicaDescriptor
+	6,   // 99: holdfast.kv.v1.ErrorNode.NotLeaseholder.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
+	0,   // 100: holdfast.kv.v1.ErrorNode.PartialBatch.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	3,   // 101: holdfast.kv.v1.ErrorNode.Lock.txn:type_name -> holdfast.kv.v1.TxnMeta
+	49,  // 102: holdfast.kv.v1.ErrorNode.LockConflict.locks:type_name -> holdfast.kv.v1.ErrorNode.Lock
+	4,   // 103: holdfast.kv.v1.ErrorNode.TxnRetry.next:type_name -> holdfast.kv.v1.Transaction
+	104, // [104:104] is the sub-list for method output_type
+	104, // [104:104] is the sub-list for method input_type
+	104, // [104:104] is the sub-list for extension type_name
+	104, // [104:104] is the sub-list for extension extendee
+	0,   // [0:104] is the sub-list for field type_name
 }
 
 func init() { file_kv_kvpb_wirepb_wire_proto_init() }
