@@ -328,6 +328,7 @@ var volatile = []struct {
 	{"time", regexp.MustCompile(`20\d\d-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?(?: \+0000 UTC|\+00)?`)},
 	{"hlc", regexp.MustCompile(`\b1[789]\d{8}\.\d{9},\d+|\b1[789]\d{17}\.\d{10}`)},
 	{"file", regexp.MustCompile(`\b\d{15,19}\.sst`)},
+	{"size", regexp.MustCompile(`\bits \d+ bytes`)}, // of a file, which depends on the times in it
 	{"id", regexp.MustCompile(`\b[5-8]\d{18}\b`)},
 }
 
