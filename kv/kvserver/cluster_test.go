@@ -17,6 +17,7 @@ import (
 
 	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/keys"
+	"github.com/holdfastdb/holdfast/internal/testkit"
 	"github.com/holdfastdb/holdfast/kv"
 	"github.com/holdfastdb/holdfast/kv/kvpb"
 	"github.com/holdfastdb/holdfast/kv/kvserver/raftgroup"
@@ -36,7 +37,7 @@ type testCluster struct {
 
 type testNode struct {
 	id    kvpb.NodeID
-	fs    *vfs.MemFS
+	fs    *testkit.CrashFS
 	eng   *storage.Engine
 	store *Store
 	db    *kv.DB
@@ -51,7 +52,7 @@ func (e *lost) MayHaveHappened() bool { return e.sent }
 func newTestCluster(t *testing.T, n int) *testCluster {
 	c := &testCluster{t: t, nodes: map[kvpb.NodeID]*testNode{}, cut: map[[2]kvpb.NodeID]bool{}, queue: map[[2]kvpb.NodeID]chan func(){}, stop: make(chan struct{})}
 	for id := kvpb.NodeID(1); id <= kvpb.NodeID(n); id++ {
-		c.start(id, vfs.NewCrashableMem())
+		c.start(id, testkit.NewCrashFS())
 	}
 	t.Cleanup(func() {
 		for id := range c.nodes {
@@ -71,7 +72,7 @@ func testLog() *slog.Logger {
 }
 
 // start opens a node's store, as a new one if there is nothing in fs.
-func (c *testCluster) start(id kvpb.NodeID, fs *vfs.MemFS) *testNode {
+func (c *testCluster) start(id kvpb.NodeID, fs *testkit.CrashFS) *testNode {
 	c.t.Helper()
 	cfg := storage.DefaultConfig("store")
 	cfg.FS, cfg.ReserveBytes, cfg.MemTableBytes = fs, 0, 1<<20

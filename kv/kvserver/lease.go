@@ -142,6 +142,7 @@ func (r *Replica) acquire(ctx context.Context, old *lease) error {
 		return nil // Somebody was faster.
 	}
 	if leads, leader := r.leads(); !leads {
+		r.group.Load().Wake() // Perhaps it is gone.
 		return r.notLeaseholder(leader)
 	}
 	me, ok := r.Desc().ReplicaOn(r.store.ident.StoreID)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 
 	"google.golang.org/protobuf/proto"
 
@@ -299,6 +300,13 @@ func (m *machine) StateChanged(st raftgroup.Status) {
 		// Not from here: the group is running.
 		m.r.store.async(func(context.Context) { m.r.followLease() })
 	}
+}
+
+// Stopped implements raftgroup.Machine: whoever waits for a command is told that
+// nobody knows, and nothing is proposed any more. The lease runs out.
+func (m *machine) Stopped(err error) {
+	m.r.givenUp.Store(math.MaxInt64)
+	m.r.pending.endAll(&kvpb.AmbiguousResultError{Cause: err}, true)
 }
 
 // rangeSnapshot is the state of a range that goes to another store.

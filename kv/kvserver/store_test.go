@@ -14,6 +14,7 @@ import (
 
 	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/keys"
+	"github.com/holdfastdb/holdfast/internal/testkit"
 	"github.com/holdfastdb/holdfast/kv"
 	"github.com/holdfastdb/holdfast/kv/kvpb"
 	"github.com/holdfastdb/holdfast/kv/kvserver"
@@ -66,7 +67,7 @@ func TestCrashKeepsWhatWasAcknowledged(t *testing.T) {
 		t.Run(fmt.Sprint(round), func(t *testing.T) {
 			s := time.Now().UnixNano()
 			t.Logf("seed %d", s)
-			fs := storage.NewCrashableMemFS()
+			fs := testkit.NewCrashFS()
 			node := start(t, kvtest.Options{FS: fs})
 			var mu sync.Mutex
 			acked := map[string]bool{}
@@ -148,7 +149,7 @@ func TestCrashKeepsWhatWasAcknowledged(t *testing.T) {
 // A large transaction leaves its intents to the resolver. A crash in between, or
 // before its commit, is made good at the next start.
 func TestRestartResolvesWhatWasLeft(t *testing.T) {
-	fs := storage.NewCrashableMemFS()
+	fs := testkit.NewCrashFS()
 	node := start(t, kvtest.Options{FS: fs})
 	const rows = 30_000
 	fill := func(prefix string) *kv.Txn {
@@ -242,7 +243,7 @@ func (r *recorder) Send(ctx context.Context, ba *kvpb.BatchRequest) (*kvpb.Batch
 }
 
 func TestClockStartsAboveItsFormerLife(t *testing.T) {
-	fs := storage.NewCrashableMemFS()
+	fs := testkit.NewCrashFS()
 	phys := time.Now().UnixNano()
 	clock := func() *hlc.Clock { return hlc.NewClock(func() int64 { return phys }, time.Second) }
 	node := start(t, kvtest.Options{FS: fs, Clock: clock()})

@@ -13,6 +13,7 @@ import (
 
 	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/keys"
+	"github.com/holdfastdb/holdfast/internal/testkit"
 )
 
 // TestCrashKeepsWhatWasAcknowledged pulls the plug at random moments: what was
@@ -25,7 +26,7 @@ func TestCrashKeepsWhatWasAcknowledged(t *testing.T) {
 	}
 	rng := rand.New(rand.NewPCG(seed, 2))
 	ctx := context.Background()
-	fs := vfs.NewCrashableMem()
+	fs := testkit.NewCrashFS()
 	cfg := testConfig(fs)
 	cfg.MemTableBytes = 64 << 10
 	e := openTest(t, cfg)
@@ -36,7 +37,7 @@ func TestCrashKeepsWhatWasAcknowledged(t *testing.T) {
 	intentPrefix := func(n int64) keys.Key { return keys.Key(fmt.Sprintf("\xb0%06d", n)) }
 	loader := TxnID{9}
 
-	check := func(clone *vfs.MemFS, synced int64, ingested, loaded []int64) {
+	check := func(clone *testkit.CrashFS, synced int64, ingested, loaded []int64) {
 		c := cfg
 		c.FS = clone
 		e, err := Open(c)
@@ -152,7 +153,7 @@ func TestCrashKeepsWhatWasAcknowledged(t *testing.T) {
 // TestCrashWhileIngesting clones the file system while files are being ingested.
 func TestCrashWhileIngesting(t *testing.T) {
 	ctx := context.Background()
-	fs := vfs.NewCrashableMem()
+	fs := testkit.NewCrashFS()
 	cfg := testConfig(fs)
 	e := openTest(t, cfg)
 	stop, done := make(chan struct{}), make(chan error, 1)

@@ -10,7 +10,3 @@ type MemFS = vfs.MemFS
 
 // NewMemFS returns an empty file system in memory.
 func NewMemFS() *MemFS { return vfs.NewMem() }
-
-// NewCrashableMemFS returns one whose CrashClone method gives what would be left
-// of it after a crash.
-func NewCrashableMemFS() *MemFS { return vfs.NewCrashableMem() }

@@ -19,6 +19,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"github.com/holdfastdb/holdfast/internal/keys"
+	"github.com/holdfastdb/holdfast/internal/testkit"
 )
 
 // frames cuts a stream into its mark and frames.
@@ -289,12 +290,12 @@ func TestCrashWhileReplacingSpans(t *testing.T) {
 		good := stream(t, from.e, set)
 		want, _ := dumpSpans(t, from.e, set)
 
-		mem := vfs.NewCrashableMem()
+		mem := testkit.NewCrashFS()
 		var mu sync.Mutex
 		armed := false
 		type crash struct {
 			what string
-			fs   *vfs.MemFS
+			fs   *testkit.CrashFS
 		}
 		var clones []crash
 		cfg := testConfig(errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {

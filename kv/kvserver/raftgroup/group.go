@@ -48,6 +48,9 @@ type Machine interface {
 	InstallSnapshot(b *storage.Batch, received any) error
 	// StateChanged says that the group has another leader, term or role.
 	StateChanged(Status)
+	// Stopped says that the group has met an error of the store and will not run
+	// any more.
+	Stopped(error)
 }
 
 // Snapshot is a pinned state of a machine.
@@ -101,6 +104,7 @@ type Group struct {
 	status    atomic.Pointer[Status]
 
 	queued, active bool // guarded by the scheduler's lock
+	quiesced       atomic.Bool
 
 	in struct {
 		sync.Mutex
@@ -120,6 +124,7 @@ type Group struct {
 	appliedT uint64 // term of the applied index
 	conf     *pb.ConfState
 	logBytes int64             // appended since the log was truncated
+	quiet    int               // ticks since something happened
 	incoming map[uint64]any    // received snapshots by index, until raft decides
 	sending  map[uint64]uint64 // replicas that a snapshot is on its way to, by index
 }
@@ -243,6 +248,9 @@ func (g *Group) step(m *pb.Message) {
 }
 
 func (g *Group) tick() {
+	if g.quiesced.Load() {
+		return
+	}
 	g.in.Lock()
 	g.in.ticks++
 	g.in.Unlock()
@@ -282,6 +290,7 @@ func (g *Group) run() {
 		g.err = err
 		g.log.Error("the replica stops", "err", err)
 		g.refuse(err)
+		g.machine.Stopped(err)
 	}
 }
 
@@ -294,9 +303,15 @@ func (g *Group) runLocked() error {
 	for range min(ticks, g.s.cfg.ElectionTicks/2) { // A store that was slow is not to vote at once.
 		g.rn.Tick()
 	}
+	g.quiet += ticks
+	if len(calls)+len(proposals) > 0 {
+		g.awake()
+	}
 	for _, m := range messages {
-		// A refused message is one of a stale or unknown sender.
-		_ = g.rn.Step(m)
+		if !g.leavesQuiet(m) {
+			// A refused message is one of a stale or unknown sender.
+			_ = g.rn.Step(m)
+		}
 	}
 	for _, fn := range calls {
 		fn(g.rn)
@@ -320,10 +335,13 @@ func (g *Group) runLocked() error {
 			return err
 		}
 	}
-	if ticks > 0 {
-		return g.truncate()
+	if ticks == 0 {
+		return nil
 	}
-	return nil
+	if g.quiet >= g.s.cfg.ElectionTicks {
+		g.quiesce()
+	}
+	return g.truncate()
 }
 
 // ready handles one Ready.
@@ -497,6 +515,78 @@ func (g *Group) truncate() error {
 	done()
 	g.logBytes = 0
 	return nil
+}
+
+// An idle group quiesces: its leader, once all replicas have everything, tells them
+// so and none of them ticks any more. Whatever happens then wakes the one that it
+// happens to, which wakes the others by what it has to say. If the leader dies
+// meanwhile, nobody notices until somebody wants something of the range: see Wake.
+
+// quiesceContext marks the heartbeat that is the last.
+const quiesceContext = "quiesce"
+
+// quiesce stops ticking if this replica leads and nobody lags.
+func (g *Group) quiesce() {
+	last, err := g.raftLog.LastIndex()
+	if err != nil || !g.Status().IsLeader() || g.applied != last || len(g.sending) > 0 {
+		return
+	}
+	var others []uint64
+	all := true
+	g.rn.WithProgress(func(id uint64, _ raft.ProgressType, p tracker.Progress) {
+		if id != g.replicaID {
+			others = append(others, id)
+			all = all && p.Match == last && p.State == tracker.StateReplicate && p.RecentActive
+		}
+	})
+	if !all {
+		return
+	}
+	for _, id := range others {
+		g.s.cfg.Transport.Send(g.rangeID, &pb.Message{
+			Type: pb.MsgHeartbeat.Enum(), To: proto.Uint64(id), From: proto.Uint64(g.replicaID), Term: proto.Uint64(g.rn.BasicStatus().GetTerm()),
+			Commit: proto.Uint64(last), Context: []byte(quiesceContext),
+		})
+	}
+	g.quiesced.Store(true)
+}
+
+// leavesQuiet deals with messages that need not wake the group. It returns false
+// for all others, after waking it.
+func (g *Group) leavesQuiet(m *pb.Message) bool {
+	bs := g.rn.BasicStatus()
+	current := m.GetTerm() == bs.GetTerm()
+	switch m.GetType() {
+	case pb.MsgHeartbeat:
+		if string(m.GetContext()) != quiesceContext {
+			g.quiesced.Store(false)
+			return false // The leader does not sleep; that is not news.
+		}
+		last, err := g.raftLog.LastIndex()
+		if err == nil && current && m.GetFrom() == bs.Lead && m.GetCommit() == last && g.applied == last {
+			g.quiesced.Store(true)
+			return true
+		}
+		m.Context = nil // The answer keeps the leader awake.
+	case pb.MsgHeartbeatResp:
+		if current {
+			return g.quiesced.Load() // An answer from before.
+		}
+	}
+	g.awake()
+	return false
+}
+
+func (g *Group) awake() {
+	g.quiesced.Store(false)
+	g.quiet = 0
+}
+
+// Wake has a group that quiesced look whether its leader is still there.
+func (g *Group) Wake() {
+	if g.quiesced.Load() {
+		g.call(func(*raft.RawNode) {})
+	}
 }
 
 // publish tells everybody where the group stands.

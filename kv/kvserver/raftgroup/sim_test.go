@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -61,6 +62,8 @@ func (m *simMachine) Applied(uint64) {
 }
 
 func (m *simMachine) StateChanged(Status) {}
+
+func (m *simMachine) Stopped(error) {}
 
 type simSnapshot struct{ snap *storage.Snapshot }
 
@@ -114,6 +117,7 @@ type simNet struct {
 	acked     map[uint64]bool
 	ackedLock sync.Mutex
 	snapshots int
+	sent      atomic.Int64
 }
 
 func (n *simNet) intN(max int) int {
@@ -124,6 +128,7 @@ func (n *simNet) intN(max int) int {
 
 // Send implements Transport for all nodes.
 func (n *simNet) Send(rangeID int64, m *pb.Message) {
+	n.sent.Add(1)
 	m = proto.CloneOf(m)
 	n.mu.Lock()
 	copies, delay := 1, time.Duration(0)
@@ -368,4 +373,70 @@ func TestReplicasAgree(t *testing.T) {
 		_ = node.eng.Close()
 	}
 	n.wg.Wait()
+}
+
+// A group that nobody uses says nothing, and works again when it is used, also if
+// its leader is gone.
+func TestQuiescence(t *testing.T) {
+	n := &simNet{
+		t: t, log: slog.New(slog.DiscardHandler), rng: rand.New(rand.NewPCG(1, 0)), node: map[uint64]*simNode{},
+		cut: map[[2]uint64]bool{}, acked: map[uint64]bool{},
+	}
+	for id := uint64(1); id <= 3; id++ {
+		n.start(id, vfs.NewCrashableMem(), true)
+	}
+	propose := func(id uint64) {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+			if l := n.leader(); l != nil {
+				l.group.Propose(Proposal{Data: binary.BigEndian.AppendUint64(nil, id), Dropped: func(error) {}})
+				for range 50 {
+					l.machine.mu.Lock()
+					done := l.machine.acked[id]
+					l.machine.mu.Unlock()
+					if done {
+						return
+					}
+					time.Sleep(2 * time.Millisecond)
+				}
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("command %d is not applied", id)
+			}
+			for _, node := range n.node {
+				node.group.Wake()
+			}
+		}
+	}
+	asleep := func() {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+			all := true
+			for _, node := range n.node {
+				all = all && node.group.quiesced.Load()
+			}
+			if all {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatal("the group does not quiesce")
+			}
+		}
+	}
+	propose(1)
+	asleep()
+	before := n.sent.Load()
+	time.Sleep(200 * time.Millisecond) // 40 ticks
+	if sent := n.sent.Load() - before; sent > 0 {
+		t.Errorf("%d messages of an idle group", sent)
+	}
+	propose(2)
+	asleep()
+	leader := n.leader().id
+	node := n.stop(leader)
+	defer node.eng.Close()
+	propose(3)
+	for id := range n.node {
+		defer n.stop(id).eng.Close()
+	}
 }
