@@ -20,7 +20,6 @@ import (
 	"github.com/holdfastdb/holdfast/internal/testkit"
 	"github.com/holdfastdb/holdfast/kv"
 	"github.com/holdfastdb/holdfast/kv/kvpb"
-	"github.com/holdfastdb/holdfast/kv/kvserver/raftgroup"
 	"github.com/holdfastdb/holdfast/kv/storage"
 )
 
@@ -222,7 +221,7 @@ func (n testNetwork) SendRaft(to kvpb.NodeID, rangeID int64, m *pb.Message) {
 	}
 }
 
-func (n testNetwork) SendSnapshot(ctx context.Context, to kvpb.NodeID, rangeID int64, m *pb.Message, snap raftgroup.Snapshot) error {
+func (n testNetwork) SendSnapshot(ctx context.Context, to kvpb.NodeID, rangeID int64, m *pb.Message, snap io.WriterTo) error {
 	node := n.c.reach(n.from, to)
 	if node == nil {
 		return &lost{}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -200,7 +201,7 @@ type Network interface {
 	// SendRaft never waits; what cannot be queued is lost.
 	SendRaft(to kvpb.NodeID, rangeID int64, m *pb.Message)
 	// SendSnapshot returns when the receiver has it all, or with an error.
-	SendSnapshot(ctx context.Context, to kvpb.NodeID, rangeID int64, m *pb.Message, snap raftgroup.Snapshot) error
+	SendSnapshot(ctx context.Context, to kvpb.NodeID, rangeID int64, m *pb.Message, snap io.WriterTo) error
 }
 
 // raftTransport is the Network as the raft groups see it: between replicas.

@@ -63,8 +63,11 @@ func (d *Dialer) SendBatch(ctx context.Context, to kvpb.NodeID, ba *kvpb.BatchRe
 		}
 		return nil, &SendError{NodeID: to, MaybeApplied: sent && changesState(ba), Cause: err}
 	}
-	if resp.GetError() != nil {
-		return nil, kvpb.ErrorFromWire(resp.GetError())
+	if err := kvpb.ErrorFromWire(resp.GetError()); err != nil {
+		if stopping(err) {
+			err = &SendError{NodeID: to, MaybeApplied: changesState(ba), Cause: err}
+		}
+		return nil, err
 	}
 	br, err := kvpb.ResponseFromWire(resp)
 	if err != nil {

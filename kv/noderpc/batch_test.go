@@ -52,6 +52,17 @@ func TestBatchesAreAnswered(t *testing.T) {
 	if !errors.Is(err, storage.ErrDiskFull) || pgerr.Flatten(err).Hint != "make some" || errors.As(err, &se) {
 		t.Errorf("got %#v", err)
 	}
+	// A node that goes down has no answer, whatever it was doing.
+	stopped := pgerr.New(pgerr.AdminShutdown, "the node is shutting down")
+	for _, fail = range []error{stopped, fmt.Errorf("evaluating: %w", &kvpb.AmbiguousResultError{Cause: stopped})} {
+		for _, ba := range []*kvpb.BatchRequest{get("k"), put("k")} {
+			var u kv.UnreachableError
+			_, err := c.nodes[1].SendBatch(ctx, 2, ba)
+			if !errors.As(err, &u) || u.MayHaveHappened() != (ba.Requests[0].Op == kvpb.OpPut) {
+				t.Errorf("got %v", err)
+			}
+		}
+	}
 	if _, err := c.nodes[1].SendBatch(ctx, 7, put("k")); !errors.As(err, &se) || se.MaybeApplied || !strings.Contains(err.Error(), "n7 is unknown") {
 		t.Errorf("got %v", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"time"
 
 	pb "go.etcd.io/raft/v3/raftpb"
@@ -16,6 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/holdfastdb/holdfast/internal/hlc"
+	"github.com/holdfastdb/holdfast/internal/pgerr"
 	"github.com/holdfastdb/holdfast/kv/kvpb"
 	"github.com/holdfastdb/holdfast/kv/kvpb/wirepb"
 )
@@ -113,8 +115,8 @@ func setDefault[T comparable](v *T, d T) {
 // goes with it is far below.
 const MaxMessageBytes = 128 << 20
 
-// SendError says that a node could not be reached or did not answer. What it
-// answers is never a SendError.
+// SendError says that a node could not be reached, did not answer, or answered
+// only that it is shutting down. No other answer is a SendError.
 type SendError struct {
 	NodeID kvpb.NodeID
 	// MaybeApplied says that the request could have changed something and may
@@ -129,6 +131,10 @@ func (e *SendError) Error() string {
 	}
 	return fmt.Sprintf("n%d is not available: %v", e.NodeID, e.Cause)
 }
+
+// MayHaveHappened makes a SendError what a kv.Router takes for an unreachable
+// replica: it asks another one, or tells its client that the outcome is unknown.
+func (e *SendError) MayHaveHappened() bool { return e.MaybeApplied }
 
 // Unwrap returns the cause.
 func (e *SendError) Unwrap() error { return e.Cause }
@@ -214,6 +220,21 @@ func (id Identity) check(what string, cluster []byte, node kvpb.NodeID) error {
 	return nil
 }
 
+// stopping says whether a node answered that it is shutting down. What it was
+// asked it may have begun.
+func stopping(err error) bool {
+	if e, ok := err.(*pgerr.Error); ok && e.Code == pgerr.AdminShutdown {
+		return true
+	}
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		return stopping(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		return slices.ContainsFunc(e.Unwrap(), stopping)
+	}
+	return false
+}
+
 // formatID prints a cluster's id as a UUID.
 func formatID(id []byte) string {
 	if len(id) != 16 {
@@ -233,7 +254,7 @@ func changesState(ba *kvpb.BatchRequest) bool {
 			if r.Lock != kvpb.LockNone {
 				return true
 			}
-		case kvpb.OpRefresh, kvpb.OpRefreshRange, kvpb.OpExport, kvpb.OpRangeInfo:
+		case kvpb.OpRefresh, kvpb.OpRefreshRange, kvpb.OpExport, kvpb.OpRangeInfo, kvpb.OpLookupRange:
 		default:
 			return true
 		}
