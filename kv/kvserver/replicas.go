@@ -68,7 +68,9 @@ func (r *Replica) joinGroup() error {
 	if !ok {
 		return fmt.Errorf("store %d has no replica of %s", r.store.ident.StoreID, r.Desc())
 	}
-	r.replicaID = me.ReplicaID
+	if r.replicaID != me.ReplicaID { // Messages may be reading it already.
+		r.replicaID = me.ReplicaID
+	}
 	return r.runGroup()
 }
 

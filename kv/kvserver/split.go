@@ -110,6 +110,11 @@ func (r *Replica) splitOff(right *kvpb.RangeDescriptor) *Replica {
 	n := r.store.makeReplica(right)
 	n.gc.Store(r.gc.Load().within(right.Span()))
 	n.floor.Store(r.floor.Load())
+	// Before others find it: messages of its group may come at once, and one for a
+	// newer replica than it knows itself to be would have it removed.
+	if me, ok := right.ReplicaOn(r.store.ident.StoreID); ok {
+		n.replicaID = me.ReplicaID
+	}
 	return n
 }
 
