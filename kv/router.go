@@ -1,10 +1,12 @@
 package kv
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,6 +36,9 @@ type Router struct {
 	dir       Directory
 	transport Transport
 	cache     rangeCache
+	// Distance says how far a node is; nearer is less. Nil: all are alike. It is set
+	// before the router is used.
+	Distance func(kvpb.NodeID) int
 	// leaseholders has the replica that served a range last, by range id.
 	leaseholders sync.Map
 }
@@ -59,11 +64,13 @@ func (r *Router) Send(ctx context.Context, ba *kvpb.BatchRequest) (*kvpb.BatchRe
 		if len(desc.Replicas) == 0 {
 			return nil, fmt.Errorf("%s has no replicas", desc)
 		}
-		to := r.choose(desc, &tries)
+		to := r.choose(desc, ba.Nearest, &tries)
 		ba.RangeID = desc.RangeID
 		resp, err := r.transport.SendTo(ctx, to, ba)
 		if err == nil {
-			r.served(desc, to)
+			if !ba.Nearest {
+				r.served(desc, to)
+			}
 			return resp, nil
 		}
 		if again := r.repair(desc, to, err, &tries); !again {
@@ -102,9 +109,14 @@ const unavailableAfter = 60 * time.Second
 
 // choose returns the replica to ask next: the one that served last, else one that
 // was not asked yet.
-func (r *Router) choose(desc *kvpb.RangeDescriptor, t *attempts) kvpb.ReplicaDescriptor {
+func (r *Router) choose(desc *kvpb.RangeDescriptor, nearest bool, t *attempts) kvpb.ReplicaDescriptor {
 	if len(desc.Replicas) == 1 {
 		return desc.Replicas[0]
+	}
+	if nearest && len(t.asked) == 0 && t.n == 0 && r.Distance != nil {
+		return slices.MinFunc(desc.Replicas, func(a, b kvpb.ReplicaDescriptor) int {
+			return cmp.Compare(r.Distance(a.NodeID), r.Distance(b.NodeID))
+		})
 	}
 	if l, ok := r.leaseholders.Load(desc.RangeID); ok {
 		// By store, since a replica can have left the range and come back.

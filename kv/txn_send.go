@@ -41,6 +41,7 @@ func (t *Txn) sendLocked(ctx context.Context, h kvpb.Header, reqs []kvpb.Request
 	o := outgoingPool.Get().(*outgoing)
 	defer o.free()
 	o.ba.Header = h
+	o.ba.Nearest = t.fixed
 	o.ba.Requests = append(o.reqs[:0], reqs...)
 	if err := t.prepareLocked(o.ba.Requests); err != nil {
 		return nil, err

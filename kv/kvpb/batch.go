@@ -199,6 +199,9 @@ type Header struct {
 	// before its answer leaves: a crash may undo it, but not without undoing
 	// everything that was committed later.
 	Unsynced bool
+	// Nearest sends a read of the past to the nearest replica. It goes to the
+	// leaseholder if that one cannot serve it.
+	Nearest bool
 }
 
 // BatchRequest is what a client asks of a range.

@@ -15,7 +15,7 @@ func RequestToWire(ba *BatchRequest) (*wirepb.BatchRequest, error) {
 		Header: &wirepb.Header{
 			RangeId: int64(ba.RangeID), Timestamp: tsToWire(ba.Timestamp), Txn: txnToWire(ba.Txn), Priority: int32(ba.Priority),
 			MaxKeys: ba.MaxKeys, TargetBytes: ba.TargetBytes, CanForwardReadTimestamp: ba.CanForwardReadTimestamp,
-			WaitPolicy: uint32(ba.WaitPolicy), LockTimeout: int64(ba.LockTimeout), Unsynced: ba.Unsynced,
+			WaitPolicy: uint32(ba.WaitPolicy), LockTimeout: int64(ba.LockTimeout), Unsynced: ba.Unsynced, Nearest: ba.Nearest,
 		},
 		Requests: make([]*wirepb.Request, len(ba.Requests)),
 	}
@@ -44,7 +44,7 @@ func RequestFromWire(m *wirepb.BatchRequest) (*BatchRequest, error) {
 		Header: Header{
 			RangeID: RangeID(h.GetRangeId()), Timestamp: tsFromWire(h.GetTimestamp()), Txn: txn, Priority: Priority(h.GetPriority()),
 			MaxKeys: h.GetMaxKeys(), TargetBytes: h.GetTargetBytes(), CanForwardReadTimestamp: h.GetCanForwardReadTimestamp(),
-			WaitPolicy: WaitPolicy(h.GetWaitPolicy()), LockTimeout: time.Duration(h.GetLockTimeout()), Unsynced: h.GetUnsynced(),
+			WaitPolicy: WaitPolicy(h.GetWaitPolicy()), LockTimeout: time.Duration(h.GetLockTimeout()), Unsynced: h.GetUnsynced(), Nearest: h.GetNearest(),
 		},
 		Requests: make([]Request, len(m.GetRequests())),
 	}

@@ -199,7 +199,11 @@ func TestChaos(t *testing.T) {
 	for id, d := range ranges {
 		c.checkReplicas(id, len(d.Replicas))
 	}
-	t.Logf("%d transfers, %d unknown, %d scans, %d ranges", transfers.Load(), unknown.Load(), scans.Load(), len(ranges))
+	var followed int64
+	for _, n := range c.nodes {
+		followed += n.store.followerReads.Load()
+	}
+	t.Logf("%d transfers, %d unknown, %d scans, %d ranges, %d reads by followers", transfers.Load(), unknown.Load(), scans.Load(), len(ranges), followed)
 	if transfers.Load() == 0 || scans.Load() == 0 {
 		t.Error("the test shows nothing")
 	}

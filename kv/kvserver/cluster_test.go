@@ -92,7 +92,8 @@ func (c *testCluster) start(id kvpb.NodeID, fs *testkit.CrashFS) *testNode {
 	clock := hlc.NewSystemClock(100 * time.Millisecond)
 	store, err := Open(context.Background(), Config{
 		Engine: eng, Clock: clock, NodeID: id, Log: testLog().With("n", id), TickInterval: 20 * time.Millisecond,
-		Network: testNetwork{c, id}, Transport: testNetwork{c, id}, FirstRange: c.firstRange,
+		ClosedTimestampTarget: func() time.Duration { return 200 * time.Millisecond },
+		Network:               testNetwork{c, id}, Transport: testNetwork{c, id}, FirstRange: c.firstRange,
 	})
 	if err != nil {
 		c.t.Fatal(err)
@@ -392,4 +393,53 @@ func TestDeadlockAcrossStores(t *testing.T) {
 		}
 	}
 	t.Logf("resolved after %s", time.Since(start))
+}
+
+// Replicas that do not hold the lease serve reads of the past, also while the
+// leaseholder is gone, and never less than what was there.
+func TestFollowerReads(t *testing.T) {
+	c := newTestCluster(t, 3)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	key := tableKey(1)
+	c.replicate(key, 2, 3)
+	if err := c.nodes[1].db.Put(ctx, key, kvpb.EncodeInt(key, 1)); err != nil {
+		t.Fatal(err)
+	}
+	then := c.nodes[1].store.clock.Now()
+	read := func(node kvpb.NodeID) (int64, error) {
+		ba := &kvpb.BatchRequest{Header: kvpb.Header{RangeID: 1, Timestamp: then}}
+		ba.Add(kvpb.Request{Op: kvpb.OpGet, Key: key})
+		resp, err := c.nodes[node].store.HandleBatch(ctx, ba)
+		if err != nil || len(resp.Responses[0].KVs) == 0 {
+			return 0, err
+		}
+		return kvpb.DecodeInt(resp.Responses[0].KVs[0].Value)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		_, err := read(2)
+		if err == nil {
+			break
+		}
+		var not *kvpb.NotLeaseholderError
+		if !errors.As(err, &not) || time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+		// The lease is used, so that timestamps are closed.
+		if err := c.nodes[1].db.Put(ctx, key, kvpb.EncodeInt(key, 2)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := read(2); err != nil || n != 1 {
+		t.Fatalf("a follower reads %d, %v", n, err)
+	}
+	c.halt(1)
+	for _, id := range []kvpb.NodeID{2, 3} {
+		if n, err := read(id); err != nil || n != 1 {
+			t.Fatalf("without the leaseholder, n%d reads %d, %v", id, n, err)
+		}
+	}
+	if c.nodes[2].store.followerReads.Load() == 0 {
+		t.Error("no read was served without the lease")
+	}
 }

@@ -173,6 +173,7 @@ type evaluation struct {
 
 	txn             *storage.Txn // nil: versions are written directly
 	readTS, writeTS hlc.Timestamp
+	floor           hlc.Timestamp // of the writes: see closer
 	// canMove: the snapshot may follow the write timestamp, since nothing was
 	// read in it before.
 	canMove  bool
@@ -285,7 +286,7 @@ func (e *evaluation) moveAboveReads() {
 // moveAboveFloor forwards the write timestamp above what is promised not to change
 // and what former leaseholders have read.
 func (e *evaluation) moveAboveFloor() {
-	if floor := hlc.Later(e.r.closedTimestamp(), e.r.floorAt()); e.writeTS.LessEq(floor) {
+	if floor := hlc.Later(e.floor, e.r.floorAt()); e.writeTS.LessEq(floor) {
 		e.writeTS = floor.Next()
 	}
 }

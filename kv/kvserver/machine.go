@@ -231,7 +231,8 @@ func (m *machine) setDesc(next *kvpb.RangeDescriptor) {
 }
 
 // Applied implements raftgroup.Machine.
-func (m *machine) Applied(uint64) {
+func (m *machine) Applied(index uint64) {
+	m.r.sawApplied(index) // Before any proposer knows: see closeTimestamps.
 	then := m.then
 	m.then = nil
 	for _, fn := range then {

@@ -37,6 +37,9 @@ func (s *Store) maintain(ctx context.Context) {
 	defer gc.Stop()
 	publish := time.NewTicker(publishInterval)
 	defer publish.Stop()
+	if s.raft != nil {
+		s.async(s.closeAgainAndAgain)
+	}
 	lastWall, n := int64(0), 0
 	for {
 		var err error

@@ -41,9 +41,12 @@ type Replica struct {
 	givenUp    atomic.Int64                  // sequence of the last lease that this replica asked to be another's
 	extending  atomic.Bool
 	pending    pendingCommands
-	changing   sync.Mutex   // one change of the descriptor at a time
-	heardFrom  sync.Map     // node by replica id, of senders that are not in desc
-	published  atomic.Int64 // generation of the descriptor that was filed
+	closer     closer
+	closed     atomic.Pointer[closedAt] // what the leaseholder has told
+	applied    atomic.Uint64            // index of the log
+	changing   sync.Mutex               // one change of the descriptor at a time
+	heardFrom  sync.Map                 // node by replica id, of senders that are not in desc
+	published  atomic.Int64             // generation of the descriptor that was filed
 	publishing atomic.Bool
 
 	mu struct {
@@ -168,6 +171,10 @@ func (r *Replica) read(ctx context.Context, ba *kvpb.BatchRequest, w *waiting) (
 	for {
 		seq, err := r.serve(ctx, ts)
 		if err != nil {
+			var not *kvpb.NotLeaseholderError
+			if errors.As(err, &not) && r.mayFollow(ba, ts) {
+				return r.follow(ctx, ba, ts, err)
+			}
 			return nil, err
 		}
 		for i := range ba.Requests {
@@ -257,9 +264,18 @@ func (r *Replica) writeLatched(ctx context.Context, ba *kvpb.BatchRequest, w *wa
 		return nil, &c, nil
 	}
 	e := newEvaluation(r, ba, w)
+	done := func() { e.close() }
+	if r.group.Load() != nil {
+		floor, epoch := r.closer.begin()
+		e.floor = floor
+		done = func() {
+			e.close()
+			r.closer.end(epoch)
+		}
+	}
 	defer func() {
 		if !la.kept {
-			e.close()
+			done()
 		}
 	}()
 	resp, err := e.run(ctx)
@@ -285,7 +301,7 @@ func (r *Replica) writeLatched(ctx context.Context, ba *kvpb.BatchRequest, w *wa
 			if <-underway.done == nil {
 				e.applied()
 			}
-			e.close()
+			done()
 			r.latches.release(la)
 		}
 		if !r.store.async(finish) {

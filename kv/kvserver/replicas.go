@@ -81,6 +81,7 @@ func (r *Replica) runGroup() error {
 	if err != nil {
 		return err
 	}
+	r.sawApplied(g.Status().Applied)
 	r.group.Store(g)
 	return nil
 }
@@ -276,6 +277,10 @@ func (s *Store) HandleRaft(from kvpb.NodeID, rangeID int64, m *pb.Message) {
 	s.inFlight.Add(1)
 	defer s.inFlight.Add(-1)
 	if s.raft == nil || s.closed.Load() {
+		return
+	}
+	if rangeID == closedRangeID {
+		s.handleClosed(m.GetContext())
 		return
 	}
 	r := s.replica(kvpb.RangeID(rangeID))

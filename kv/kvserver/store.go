@@ -44,6 +44,9 @@ type Config struct {
 	// FirstRange says where the range with the addressing records is, as far as the
 	// node has heard; it may be out of date.
 	FirstRange func(context.Context) (*kvpb.RangeDescriptor, error)
+	// Distance says how far another node is, for reads that any replica can serve.
+	// Nil: this node is nearer than all others.
+	Distance func(kvpb.NodeID) int
 	// TickInterval is the unit of raft's timeouts. Zero: 200 ms.
 	TickInterval time.Duration
 }
@@ -84,6 +87,8 @@ type Store struct {
 	asyncLock sync.Mutex // held between asking whether the store is closing and bg.Go
 	closed    atomic.Bool
 	inFlight  atomic.Int64 // requests being evaluated
+
+	followerReads atomic.Int64 // batches that were served without the lease
 }
 
 // Ident says which store of which cluster an engine is.
@@ -196,7 +201,16 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	s.tsCache = newTSCache(s.started)
 	s.locks = newLockTable()
 	s.marks = newTxnMarks(s.started)
-	s.sender = kv.NewRouter(s, s)
+	router := kv.NewRouter(s, s)
+	if router.Distance = cfg.Distance; router.Distance == nil {
+		router.Distance = func(n kvpb.NodeID) int {
+			if n == ident.NodeID {
+				return 0
+			}
+			return 1
+		}
+	}
+	s.sender = router
 	s.replicas.blank = map[kvpb.RangeID]*Replica{}
 	bgCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop, s.ctx, s.stopping = stop, bgCtx, bgCtx.Done()
@@ -410,20 +424,6 @@ func (s *Store) HandleBatch(ctx context.Context, ba *kvpb.BatchRequest) (*kvpb.B
 		return nil, &kvpb.RangeNotFoundError{RangeID: ba.RangeID}
 	}
 	return r.Send(ctx, ba)
-}
-
-// closedTimestamp is up to where the range has promised not to change. Only
-// followers read by that promise, so a range without any makes none, and a
-// long transaction on it is not pushed forward again and again.
-func (r *Replica) closedTimestamp() hlc.Timestamp {
-	if len(r.Desc().Replicas) < 2 {
-		return hlc.Timestamp{}
-	}
-	target := 3 * time.Second
-	if f := r.store.cfg.ClosedTimestampTarget; f != nil {
-		target = f()
-	}
-	return r.store.clock.Now().Add(-target)
 }
 
 func (r *Replica) info(q *kvpb.Request) kvpb.RangeInfo {

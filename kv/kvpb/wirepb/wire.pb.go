@@ -560,6 +560,7 @@ type Header struct {
 	WaitPolicy              uint32                 `protobuf:"varint,8,opt,name=wait_policy,json=waitPolicy,proto3" json:"wait_policy,omitempty"`
 	LockTimeout             int64                  `protobuf:"varint,9,opt,name=lock_timeout,json=lockTimeout,proto3" json:"lock_timeout,omitempty"` // nanoseconds
 	Unsynced                bool                   `protobuf:"varint,10,opt,name=unsynced,proto3" json:"unsynced,omitempty"`
+	Nearest                 bool                   `protobuf:"varint,11,opt,name=nearest,proto3" json:"nearest,omitempty"`
 	unknownFields           protoimpl.UnknownFields
 	sizeCache               protoimpl.SizeCache
 }
@@ -660,6 +661,13 @@ func (x *Header) GetLockTimeout() int64 {
 func (x *Header) GetUnsynced() bool {
 	if x != nil {
 		return x.Unsynced
+	}
+	return false
+}
+
+func (x *Header) GetNearest() bool {
+	if x != nil {
+		return x.Nearest
 	}
 	return false
 }
@@ -4384,7 +4392,7 @@ const file_kv_kvpb_wirepb_wire_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\x05 \x01(\x03R\n" +
 	"generation\x12&\n" +
-	"\x0fnext_replica_id\x18\x06 \x01(\x05R\rnextReplicaId\"\x82\x03\n" +
+	"\x0fnext_replica_id\x18\x06 \x01(\x05R\rnextReplicaId\"\x9c\x03\n" +
 	"\x06Header\x12\x19\n" +
 	"\brange_id\x18\x01 \x01(\x03R\arangeId\x127\n" +
 	"\ttimestamp\x18\x02 \x01(\v2\x19.holdfast.kv.v1.TimestampR\ttimestamp\x12-\n" +
@@ -4397,7 +4405,8 @@ const file_kv_kvpb_wirepb_wire_proto_rawDesc = "" +
 	"waitPolicy\x12!\n" +
 	"\flock_timeout\x18\t \x01(\x03R\vlockTimeout\x12\x1a\n" +
 	"\bunsynced\x18\n" +
-	" \x01(\bR\bunsynced\"\xad\x01\n" +
+	" \x01(\bR\bunsynced\x12\x18\n" +
+	"\anearest\x18\v \x01(\bR\anearest\"\xad\x01\n" +
 	"\n" +
 	"EndTxnArgs\x12\x16\n" +
 	"\x06commit\x18\x01 \x01(\bR\x06commit\x123\n" +

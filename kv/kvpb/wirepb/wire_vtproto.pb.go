@@ -514,6 +514,16 @@ func (m *Header) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.Nearest {
+		i--
+		if m.Nearest {
+			dAtA[i] = 1
+		} else {
+			dAtA[i] = 0
+		}
+		i--
+		dAtA[i] = 0x58
+	}
 	if m.Unsynced {
 		i--
 		if m.Unsynced {
@@ -4478,6 +4488,9 @@ func (m *Header) SizeVT() (n int) {
 	if m.Unsynced {
 		n += 2
 	}
+	if m.Nearest {
+		n += 2
+	}
 	n += len(m.unknownFields)
 	return n
 }
@@ -7551,6 +7564,26 @@ func (m *Header) UnmarshalVTUnsafe(dAtA []byte) error {
 				}
 			}
 			m.Unsynced = bool(v != 0)
+		case 11:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Nearest", wireType)
+			}
+			var v int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			m.Nearest = bool(v != 0)
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])

@@ -468,6 +468,121 @@ func (x *SnapshotHeader) GetStats() *Stats {
 	return nil
 }
 
+// ClosedTimestamps is what a leaseholder's store tells another about the ranges that
+// both have.
+type ClosedTimestamps struct {
+	state         protoimpl.MessageState    `protogen:"open.v1"`
+	Ranges        []*ClosedTimestamps_Range `protobuf:"bytes,1,rep,name=ranges,proto3" json:"ranges,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClosedTimestamps) Reset() {
+	*x = ClosedTimestamps{}
+	mi := &file_kv_kvserver_kvserverpb_raft_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClosedTimestamps) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClosedTimestamps) ProtoMessage() {}
+
+func (x *ClosedTimestamps) ProtoReflect() protoreflect.Message {
+	mi := &file_kv_kvserver_kvserverpb_raft_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClosedTimestamps.ProtoReflect.Descriptor instead.
+func (*ClosedTimestamps) Descriptor() ([]byte, []int) {
+	return file_kv_kvserver_kvserverpb_raft_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ClosedTimestamps) GetRanges() []*ClosedTimestamps_Range {
+	if x != nil {
+		return x.Ranges
+	}
+	return nil
+}
+
+type ClosedTimestamps_Range struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RangeId       int64                  `protobuf:"varint,1,opt,name=range_id,json=rangeId,proto3" json:"range_id,omitempty"`
+	LeaseSequence int64                  `protobuf:"varint,2,opt,name=lease_sequence,json=leaseSequence,proto3" json:"lease_sequence,omitempty"`
+	Closed        *Timestamp             `protobuf:"bytes,3,opt,name=closed,proto3" json:"closed,omitempty"`
+	// A replica that has applied the log up to it has everything at or below closed.
+	Index         uint64 `protobuf:"varint,4,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClosedTimestamps_Range) Reset() {
+	*x = ClosedTimestamps_Range{}
+	mi := &file_kv_kvserver_kvserverpb_raft_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClosedTimestamps_Range) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClosedTimestamps_Range) ProtoMessage() {}
+
+func (x *ClosedTimestamps_Range) ProtoReflect() protoreflect.Message {
+	mi := &file_kv_kvserver_kvserverpb_raft_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClosedTimestamps_Range.ProtoReflect.Descriptor instead.
+func (*ClosedTimestamps_Range) Descriptor() ([]byte, []int) {
+	return file_kv_kvserver_kvserverpb_raft_proto_rawDescGZIP(), []int{6, 0}
+}
+
+func (x *ClosedTimestamps_Range) GetRangeId() int64 {
+	if x != nil {
+		return x.RangeId
+	}
+	return 0
+}
+
+func (x *ClosedTimestamps_Range) GetLeaseSequence() int64 {
+	if x != nil {
+		return x.LeaseSequence
+	}
+	return 0
+}
+
+func (x *ClosedTimestamps_Range) GetClosed() *Timestamp {
+	if x != nil {
+		return x.Closed
+	}
+	return nil
+}
+
+func (x *ClosedTimestamps_Range) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
 var File_kv_kvserver_kvserverpb_raft_proto protoreflect.FileDescriptor
 
 const file_kv_kvserver_kvserverpb_raft_proto_rawDesc = "" +
@@ -509,7 +624,14 @@ const file_kv_kvserver_kvserverpb_raft_proto_rawDesc = "" +
 	"\testimates\x18\x04 \x01(\bR\testimates\"\x80\x01\n" +
 	"\x0eSnapshotHeader\x12;\n" +
 	"\x05range\x18\x01 \x01(\v2%.holdfast.kvserver.v1.RangeDescriptorR\x05range\x121\n" +
-	"\x05stats\x18\x02 \x01(\v2\x1b.holdfast.kvserver.v1.StatsR\x05statsB7Z5github.com/holdfastdb/holdfast/kv/kvserver/kvserverpbb\x06proto3"
+	"\x05stats\x18\x02 \x01(\v2\x1b.holdfast.kvserver.v1.StatsR\x05stats\"\xf3\x01\n" +
+	"\x10ClosedTimestamps\x12D\n" +
+	"\x06ranges\x18\x01 \x03(\v2,.holdfast.kvserver.v1.ClosedTimestamps.RangeR\x06ranges\x1a\x98\x01\n" +
+	"\x05Range\x12\x19\n" +
+	"\brange_id\x18\x01 \x01(\x03R\arangeId\x12%\n" +
+	"\x0elease_sequence\x18\x02 \x01(\x03R\rleaseSequence\x127\n" +
+	"\x06closed\x18\x03 \x01(\v2\x1f.holdfast.kvserver.v1.TimestampR\x06closed\x12\x14\n" +
+	"\x05index\x18\x04 \x01(\x04R\x05indexB7Z5github.com/holdfastdb/holdfast/kv/kvserver/kvserverpbb\x06proto3"
 
 var (
 	file_kv_kvserver_kvserverpb_raft_proto_rawDescOnce sync.Once
@@ -523,45 +645,49 @@ func file_kv_kvserver_kvserverpb_raft_proto_rawDescGZIP() []byte {
 	return file_kv_kvserver_kvserverpb_raft_proto_rawDescData
 }
 
-var file_kv_kvserver_kvserverpb_raft_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_kv_kvserver_kvserverpb_raft_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_kv_kvserver_kvserverpb_raft_proto_goTypes = []any{
-	(*Lease)(nil),             // 0: holdfast.kvserver.v1.Lease
-	(*Command)(nil),           // 1: holdfast.kvserver.v1.Command
-	(*Ingestion)(nil),         // 2: holdfast.kvserver.v1.Ingestion
-	(*LeaseRequest)(nil),      // 3: holdfast.kvserver.v1.LeaseRequest
-	(*Split)(nil),             // 4: holdfast.kvserver.v1.Split
-	(*SnapshotHeader)(nil),    // 5: holdfast.kvserver.v1.SnapshotHeader
-	(*ReplicaDescriptor)(nil), // 6: holdfast.kvserver.v1.ReplicaDescriptor
-	(*Timestamp)(nil),         // 7: holdfast.kvserver.v1.Timestamp
-	(*Stats)(nil),             // 8: holdfast.kvserver.v1.Stats
-	(*GCState)(nil),           // 9: holdfast.kvserver.v1.GCState
-	(*RangeDescriptor)(nil),   // 10: holdfast.kvserver.v1.RangeDescriptor
-	(*Span)(nil),              // 11: holdfast.kvserver.v1.Span
+	(*Lease)(nil),                  // 0: holdfast.kvserver.v1.Lease
+	(*Command)(nil),                // 1: holdfast.kvserver.v1.Command
+	(*Ingestion)(nil),              // 2: holdfast.kvserver.v1.Ingestion
+	(*LeaseRequest)(nil),           // 3: holdfast.kvserver.v1.LeaseRequest
+	(*Split)(nil),                  // 4: holdfast.kvserver.v1.Split
+	(*SnapshotHeader)(nil),         // 5: holdfast.kvserver.v1.SnapshotHeader
+	(*ClosedTimestamps)(nil),       // 6: holdfast.kvserver.v1.ClosedTimestamps
+	(*ClosedTimestamps_Range)(nil), // 7: holdfast.kvserver.v1.ClosedTimestamps.Range
+	(*ReplicaDescriptor)(nil),      // 8: holdfast.kvserver.v1.ReplicaDescriptor
+	(*Timestamp)(nil),              // 9: holdfast.kvserver.v1.Timestamp
+	(*Stats)(nil),                  // 10: holdfast.kvserver.v1.Stats
+	(*GCState)(nil),                // 11: holdfast.kvserver.v1.GCState
+	(*RangeDescriptor)(nil),        // 12: holdfast.kvserver.v1.RangeDescriptor
+	(*Span)(nil),                   // 13: holdfast.kvserver.v1.Span
 }
 var file_kv_kvserver_kvserverpb_raft_proto_depIdxs = []int32{
-	6,  // 0: holdfast.kvserver.v1.Lease.holder:type_name -> holdfast.kvserver.v1.ReplicaDescriptor
-	7,  // 1: holdfast.kvserver.v1.Lease.start:type_name -> holdfast.kvserver.v1.Timestamp
-	7,  // 2: holdfast.kvserver.v1.Lease.expiration:type_name -> holdfast.kvserver.v1.Timestamp
-	8,  // 3: holdfast.kvserver.v1.Command.stats:type_name -> holdfast.kvserver.v1.Stats
-	9,  // 4: holdfast.kvserver.v1.Command.gc:type_name -> holdfast.kvserver.v1.GCState
+	8,  // 0: holdfast.kvserver.v1.Lease.holder:type_name -> holdfast.kvserver.v1.ReplicaDescriptor
+	9,  // 1: holdfast.kvserver.v1.Lease.start:type_name -> holdfast.kvserver.v1.Timestamp
+	9,  // 2: holdfast.kvserver.v1.Lease.expiration:type_name -> holdfast.kvserver.v1.Timestamp
+	10, // 3: holdfast.kvserver.v1.Command.stats:type_name -> holdfast.kvserver.v1.Stats
+	11, // 4: holdfast.kvserver.v1.Command.gc:type_name -> holdfast.kvserver.v1.GCState
 	2,  // 5: holdfast.kvserver.v1.Command.ingestion:type_name -> holdfast.kvserver.v1.Ingestion
 	3,  // 6: holdfast.kvserver.v1.Command.lease:type_name -> holdfast.kvserver.v1.LeaseRequest
 	4,  // 7: holdfast.kvserver.v1.Command.split:type_name -> holdfast.kvserver.v1.Split
-	10, // 8: holdfast.kvserver.v1.Command.range:type_name -> holdfast.kvserver.v1.RangeDescriptor
-	11, // 9: holdfast.kvserver.v1.Ingestion.span:type_name -> holdfast.kvserver.v1.Span
-	7,  // 10: holdfast.kvserver.v1.Ingestion.timestamp:type_name -> holdfast.kvserver.v1.Timestamp
+	12, // 8: holdfast.kvserver.v1.Command.range:type_name -> holdfast.kvserver.v1.RangeDescriptor
+	13, // 9: holdfast.kvserver.v1.Ingestion.span:type_name -> holdfast.kvserver.v1.Span
+	9,  // 10: holdfast.kvserver.v1.Ingestion.timestamp:type_name -> holdfast.kvserver.v1.Timestamp
 	0,  // 11: holdfast.kvserver.v1.LeaseRequest.previous:type_name -> holdfast.kvserver.v1.Lease
 	0,  // 12: holdfast.kvserver.v1.LeaseRequest.next:type_name -> holdfast.kvserver.v1.Lease
-	10, // 13: holdfast.kvserver.v1.Split.left:type_name -> holdfast.kvserver.v1.RangeDescriptor
-	10, // 14: holdfast.kvserver.v1.Split.right:type_name -> holdfast.kvserver.v1.RangeDescriptor
-	8,  // 15: holdfast.kvserver.v1.Split.right_stats:type_name -> holdfast.kvserver.v1.Stats
-	10, // 16: holdfast.kvserver.v1.SnapshotHeader.range:type_name -> holdfast.kvserver.v1.RangeDescriptor
-	8,  // 17: holdfast.kvserver.v1.SnapshotHeader.stats:type_name -> holdfast.kvserver.v1.Stats
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	12, // 13: holdfast.kvserver.v1.Split.left:type_name -> holdfast.kvserver.v1.RangeDescriptor
+	12, // 14: holdfast.kvserver.v1.Split.right:type_name -> holdfast.kvserver.v1.RangeDescriptor
+	10, // 15: holdfast.kvserver.v1.Split.right_stats:type_name -> holdfast.kvserver.v1.Stats
+	12, // 16: holdfast.kvserver.v1.SnapshotHeader.range:type_name -> holdfast.kvserver.v1.RangeDescriptor
+	10, // 17: holdfast.kvserver.v1.SnapshotHeader.stats:type_name -> holdfast.kvserver.v1.Stats
+	7,  // 18: holdfast.kvserver.v1.ClosedTimestamps.ranges:type_name -> holdfast.kvserver.v1.ClosedTimestamps.Range
+	9,  // 19: holdfast.kvserver.v1.ClosedTimestamps.Range.closed:type_name -> holdfast.kvserver.v1.Timestamp
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_kv_kvserver_kvserverpb_raft_proto_init() }
@@ -576,7 +702,7 @@ func file_kv_kvserver_kvserverpb_raft_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kv_kvserver_kvserverpb_raft_proto_rawDesc), len(file_kv_kvserver_kvserverpb_raft_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
