@@ -105,7 +105,7 @@ func TestWrappedDependencies(t *testing.T) {
 	owners := map[string][]string{
 		"gocloud.dev/":                                         {"backupccl/extstore"},
 		"github.com/hashicorp/memberlist":                      {"gossip"},
-		"github.com/cockroachdb/pebble/v2":                     {"kv/storage"},
+		"github.com/cockroachdb/pebble/v2":                     {"kv/storage", "internal/testkit"},
 		"github.com/jackc/pgproto3/v2":                         {"server/pgwire"},
 		"go.etcd.io/raft/v3":                                   {"kv/kvserver", "kv/noderpc"},
 		"github.com/auxten/postgresql-parser/pkg/sql/sem/tree": {"sql", "backupccl", "server"},
