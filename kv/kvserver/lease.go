@@ -72,6 +72,9 @@ func (r *Replica) usable(l *lease) bool {
 // *kvpb.NotLeaseholderError, or another error if nobody knows better.
 func (r *Replica) serve(ctx context.Context, ts hlc.Timestamp) (int64, error) {
 	if r.group.Load() == nil {
+		if r.lease.Load() != nil {
+			return 0, r.notLeaseholder(kvpb.ReplicaDescriptor{}) // Its group is being started, or could not be.
+		}
 		return 0, nil // The only replica needs no lease.
 	}
 	for {
@@ -105,10 +108,10 @@ func (r *Replica) serve(ctx context.Context, ts hlc.Timestamp) (int64, error) {
 // stillServes says whether an answer that was found under the lease seq is good:
 // nobody else can have served meanwhile.
 func (r *Replica) stillServes(seq int64, ts hlc.Timestamp) error {
-	if r.group.Load() == nil {
+	l := r.lease.Load()
+	if l == nil {
 		return nil
 	}
-	l := r.lease.Load()
 	now := hlc.Later(r.store.clock.Now(), ts)
 	// A replica that was alone has become the first holder of the first lease.
 	if (l.sequence == seq || seq == 0 && l.sequence == 1) && r.usable(l) && now.Less(l.expiration.Add(-r.store.clock.MaxOffset())) {

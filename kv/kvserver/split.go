@@ -140,7 +140,8 @@ func (n *Replica) stageSplit(b *storage.Batch, left *kvpb.RangeDescriptor) error
 // finishSplit lets everybody see the two ranges. From here on requests for the
 // right side are sent on.
 func (r *Replica) finishSplit(n *Replica, left *kvpb.RangeDescriptor) {
-	r.store.addReplica(n)
+	// The group comes before anybody can reach the replica: without one it would
+	// seem to be the only one of its range.
 	if n.lease.Load() != nil {
 		if err := n.joinGroup(); err != nil {
 			n.log.Error("the new range does not start", "err", err)
@@ -148,6 +149,7 @@ func (r *Replica) finishSplit(n *Replica, left *kvpb.RangeDescriptor) {
 			n.group.Load().Campaign()
 		}
 	}
+	r.store.addReplica(n)
 	r.desc.Store(left)
 	r.descChanged()
 	n.descChanged()
