@@ -309,6 +309,13 @@ func TestClocksFollowEachOther(t *testing.T) {
 	if ahead := time.Duration(n1.cfg.Clock.Now().WallTime - n1.cfg.Clock.PhysicalNow()); ahead > 500*time.Millisecond {
 		t.Errorf("the clock was dragged %s ahead", ahead)
 	}
+	// Both know by how much, so that the one that is wrong can find out.
+	for from, want := range map[*testNode]time.Duration{n1: 2 * time.Second, n2: -2 * time.Second} {
+		eventually(t, "the offset of a refused clock is known", func() bool {
+			off, ok := from.Offsets()[3-from.id]
+			return ok && (off-want).Abs() < 50*time.Millisecond
+		})
+	}
 }
 
 func TestFaults(t *testing.T) {

@@ -120,7 +120,7 @@ func (d *Dialer) header(to kvpb.NodeID) metadata.MD {
 }
 
 // ping compares identities and clocks with whoever is at the other end of client,
-// who should be to.
+// who should be to. The sample of a clock that is refused is good.
 func (d *Dialer) ping(ctx context.Context, client noderpcpb.NodeClient, to kvpb.NodeID) (clockSample, error) {
 	id := d.cfg.Identity()
 	now := tsToWire(d.cfg.Clock.Now())
@@ -140,13 +140,14 @@ func (d *Dialer) ping(ctx context.Context, client noderpcpb.NodeClient, to kvpb.
 	if err := them.check("the caller", id.ClusterID[:], to); err != nil {
 		return clockSample{}, err
 	}
-	if err := d.cfg.receive(to, resp.GetNow()); err != nil {
-		return clockSample{}, err
-	}
-	return clockSample{
+	sample := clockSample{
 		offset: time.Duration(resp.GetReceived()-sent+resp.GetSent()-received) / 2,
 		rtt:    time.Duration(received - sent - (resp.GetSent() - resp.GetReceived())),
-	}, nil
+	}
+	if why := resp.GetClockRefused(); why != "" {
+		return sample, &peerError{msg: why, mark: ErrClockOffset}
+	}
+	return sample, d.cfg.receive(to, resp.GetNow())
 }
 
 // clockSample is what one ping says of a peer's clock. The true offset is within
@@ -155,7 +156,8 @@ type clockSample struct {
 	offset, rtt time.Duration
 }
 
-// Offsets returns how far the clocks of the connected nodes are ahead of this one.
+// Offsets returns how far the clocks of other nodes are ahead of this one: of those
+// that are connected, and of those whose clock is the reason why they are not.
 func (d *Dialer) Offsets() map[kvpb.NodeID]time.Duration {
 	out := map[kvpb.NodeID]time.Duration{}
 	d.eachSample(func(id kvpb.NodeID, s clockSample) { out[id] = s.offset })

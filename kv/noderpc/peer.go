@@ -97,7 +97,7 @@ func (p *peer) get(ctx context.Context) (*conn, error) {
 // connect makes one attempt and, if it succeeds, watches the connection until its
 // end.
 func (p *peer) connect() {
-	c, err := p.dial()
+	c, sample, err := p.dial()
 	p.mu.Lock()
 	first := p.mu.pause == 0
 	close(p.mu.attempt)
@@ -106,6 +106,7 @@ func (p *peer) connect() {
 		p.mu.pause = min(max(2*p.mu.pause, minPause), p.d.cfg.MaxBackoff)
 		p.mu.err, p.mu.failedAt = err, time.Now()
 		p.mu.retryAt = p.mu.failedAt.Add(p.mu.pause)
+		p.keepRefusedLocked(sample, err)
 	} else {
 		p.mu.conn, p.mu.err, p.mu.pause = c, nil, 0
 	}
@@ -118,9 +119,10 @@ func (p *peer) connect() {
 		return
 	}
 	log.Info("connected to a node", "address", c.cc.Target())
-	err = p.watch(c)
+	sample, err = p.watch(c)
 	p.mu.Lock()
-	p.mu.conn, p.mu.nSamples = nil, 0
+	p.mu.conn = nil
+	p.keepRefusedLocked(sample, err)
 	// The peer of a lost connection may well be there; one that was silent is not.
 	if !errors.Is(err, errConnectionLost) {
 		p.mu.err, p.mu.failedAt = err, time.Now()
@@ -133,15 +135,24 @@ func (p *peer) connect() {
 	}
 }
 
+// keepRefusedLocked forgets the samples of a connection that failed but for the one
+// that says why.
+func (p *peer) keepRefusedLocked(sample clockSample, err error) {
+	p.mu.nSamples = 0
+	if errors.Is(err, ErrClockOffset) && sample != (clockSample{}) {
+		p.mu.samples[0], p.mu.nSamples = sample, 1
+	}
+}
+
 // dial connects and makes sure that the peer is who it should be.
-func (p *peer) dial() (*conn, error) {
+func (p *peer) dial() (*conn, clockSample, error) {
 	address, err := p.d.cfg.Address(p.id)
 	if err != nil {
-		return nil, fmt.Errorf("finding the address of n%d: %w", p.id, err)
+		return nil, clockSample{}, fmt.Errorf("finding the address of n%d: %w", p.id, err)
 	}
 	cc, err := p.d.clientConn(address)
 	if err != nil {
-		return nil, fmt.Errorf("connecting to n%d at %s: %w", p.id, address, err)
+		return nil, clockSample{}, fmt.Errorf("connecting to n%d at %s: %w", p.id, address, err)
 	}
 	c := &conn{cc: cc, client: noderpcpb.NewNodeClient(cc), header: p.d.header(p.id)}
 	ctx, cancel := context.WithTimeout(p.d.ctx, p.d.cfg.ConnectTimeout)
@@ -152,15 +163,15 @@ func (p *peer) dial() (*conn, error) {
 		if ctx.Err() != nil && p.d.ctx.Err() == nil {
 			err = fmt.Errorf("no answer within %s", p.d.cfg.ConnectTimeout)
 		}
-		return nil, fmt.Errorf("connecting to n%d at %s: %w", p.id, address, err)
+		return nil, sample, fmt.Errorf("connecting to n%d at %s: %w", p.id, address, err)
 	}
 	p.addSample(sample)
 	c.life, c.end = context.WithCancelCause(p.d.ctx)
-	return c, nil
+	return c, sample, nil
 }
 
-// watch returns why the connection ended.
-func (p *peer) watch(c *conn) error {
+// watch returns why the connection ended, with the last sample if that is why.
+func (p *peer) watch(c *conn) (clockSample, error) {
 	p.d.start(func() {
 		if c.cc.WaitForStateChange(c.life, connectivity.Ready) {
 			c.end(errConnectionLost)
@@ -171,7 +182,7 @@ func (p *peer) watch(c *conn) error {
 	for {
 		select {
 		case <-c.life.Done():
-			return context.Cause(c.life)
+			return clockSample{}, context.Cause(c.life)
 		case <-tick.C:
 		}
 		ctx, cancel := context.WithTimeout(c.life, p.d.cfg.PingTimeout)
@@ -180,11 +191,11 @@ func (p *peer) watch(c *conn) error {
 		cancel()
 		switch {
 		case c.life.Err() != nil:
-			return context.Cause(c.life)
+			return clockSample{}, context.Cause(c.life)
 		case timedOut:
-			return fmt.Errorf("n%d has not answered for %s", p.id, p.d.cfg.PingTimeout)
+			return clockSample{}, fmt.Errorf("n%d has not answered for %s", p.id, p.d.cfg.PingTimeout)
 		case err != nil:
-			return fmt.Errorf("n%d: %w", p.id, err)
+			return sample, fmt.Errorf("n%d: %w", p.id, err)
 		}
 		p.addSample(sample)
 	}

@@ -62,6 +62,10 @@ func NewServer(cfg Config, h Handler) *Server {
 	return s
 }
 
+// Services takes services that are served beside this package's, before Serve. Their
+// messages need the generated methods that its own have.
+func (s *Server) Services() grpc.ServiceRegistrar { return s.g }
+
 // Serve receives connections of l until ctx is done. When it returns, l is closed
 // and no goroutine of the Server is left. A Server serves once.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
@@ -251,13 +255,13 @@ func (s *Server) Ping(ctx context.Context, m *noderpcpb.PingRequest) (*noderpcpb
 	if err := id.check(fmt.Sprintf("the sender, n%d,", from), m.GetClusterId(), kvpb.NodeID(m.GetToNode())); err != nil {
 		return nil, s.refuse(err)
 	}
+	resp := &noderpcpb.PingResponse{ClusterId: id.ClusterID[:], NodeId: int32(id.NodeID), Received: received}
 	if err := s.cfg.receive(from, m.GetNow()); err != nil {
-		return nil, s.refuse(err)
+		// An answer, since whose clock is wrong is for the sender to find out.
+		resp.ClockRefused = err.Error()
+		_ = s.refuse(err)
 	}
-	resp := &noderpcpb.PingResponse{
-		Now: tsToWire(s.cfg.Clock.Now()), ClusterId: id.ClusterID[:], NodeId: int32(id.NodeID),
-		Received: received, Sent: s.cfg.Clock.PhysicalNow(),
-	}
+	resp.Now, resp.Sent = tsToWire(s.cfg.Clock.Now()), s.cfg.Clock.PhysicalNow()
 	// Simulated distance is part of what the caller measures, as real distance is.
 	return resp, s.cfg.Faults.pass(ctx, Message{From: id.NodeID, To: from, Kind: KindPingAnswer})
 }
@@ -273,8 +277,8 @@ func (s *Server) Join(ctx context.Context, m *noderpcpb.JoinRequest) (*noderpcpb
 		req.ClusterID = [16]byte(b)
 	}
 	if req.ClusterID != [16]byte{} && id.NodeID != 0 && req.ClusterID != id.ClusterID {
-		return nil, s.refuse(wrongPeer("this is n%d of cluster %s; the node that wants to join is of cluster %s",
-			id.NodeID, formatID(id.ClusterID[:]), formatID(req.ClusterID[:])))
+		return nil, s.refuse(wrongPeer("node belongs to cluster %s but is attempting to connect to a gossip network for cluster %s",
+			formatID(req.ClusterID[:]), formatID(id.ClusterID[:])))
 	}
 	if err := s.cfg.receive(req.NodeID, m.GetNow()); err != nil {
 		return nil, s.refuse(err)

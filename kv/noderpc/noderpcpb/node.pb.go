@@ -395,6 +395,7 @@ type PingResponse struct {
 	NodeId        int32                  `protobuf:"varint,3,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
 	Received      int64                  `protobuf:"varint,4,opt,name=received,proto3" json:"received,omitempty"` // wall clock, nanoseconds since the epoch
 	Sent          int64                  `protobuf:"varint,5,opt,name=sent,proto3" json:"sent,omitempty"`
+	ClockRefused  string                 `protobuf:"bytes,6,opt,name=clock_refused,json=clockRefused,proto3" json:"clock_refused,omitempty"` // why the sender's clock was not followed; empty: it was
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -462,6 +463,13 @@ func (x *PingResponse) GetSent() int64 {
 		return x.Sent
 	}
 	return 0
+}
+
+func (x *PingResponse) GetClockRefused() string {
+	if x != nil {
+		return x.ClockRefused
+	}
+	return ""
 }
 
 type JoinRequest struct {
@@ -685,14 +693,15 @@ const file_kv_noderpc_noderpcpb_node_proto_rawDesc = "" +
 	"\n" +
 	"cluster_id\x18\x02 \x01(\fR\tclusterId\x12\x1b\n" +
 	"\tfrom_node\x18\x03 \x01(\x05R\bfromNode\x12\x17\n" +
-	"\ato_node\x18\x04 \x01(\x05R\x06toNode\"\xa3\x01\n" +
+	"\ato_node\x18\x04 \x01(\x05R\x06toNode\"\xc8\x01\n" +
 	"\fPingResponse\x12+\n" +
 	"\x03now\x18\x01 \x01(\v2\x19.holdfast.kv.v1.TimestampR\x03now\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x02 \x01(\fR\tclusterId\x12\x17\n" +
 	"\anode_id\x18\x03 \x01(\x05R\x06nodeId\x12\x1a\n" +
 	"\breceived\x18\x04 \x01(\x03R\breceived\x12\x12\n" +
-	"\x04sent\x18\x05 \x01(\x03R\x04sent\"\x94\x02\n" +
+	"\x04sent\x18\x05 \x01(\x03R\x04sent\x12#\n" +
+	"\rclock_refused\x18\x06 \x01(\tR\fclockRefused\"\x94\x02\n" +
 	"\vJoinRequest\x12+\n" +
 	"\x03now\x18\x01 \x01(\v2\x19.holdfast.kv.v1.TimestampR\x03now\x12\x1d\n" +
 	"\n" +

@@ -446,6 +446,13 @@ func (m *PingResponse) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if len(m.ClockRefused) > 0 {
+		i -= len(m.ClockRefused)
+		copy(dAtA[i:], m.ClockRefused)
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(len(m.ClockRefused)))
+		i--
+		dAtA[i] = 0x32
+	}
 	if m.Sent != 0 {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Sent))
 		i--
@@ -887,6 +894,10 @@ func (m *PingResponse) SizeVT() (n int) {
 	}
 	if m.Sent != 0 {
 		n += 1 + protohelpers.SizeOfVarint(uint64(m.Sent))
+	}
+	l = len(m.ClockRefused)
+	if l > 0 {
+		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
 	}
 	n += len(m.unknownFields)
 	return n
@@ -1977,6 +1988,42 @@ func (m *PingResponse) UnmarshalVTUnsafe(dAtA []byte) error {
 					break
 				}
 			}
+		case 6:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field ClockRefused", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return protohelpers.ErrInvalidLength
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return protohelpers.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			var stringValue string
+			if intStringLen > 0 {
+				stringValue = unsafe.String(&dAtA[iNdEx], intStringLen)
+			}
+			m.ClockRefused = stringValue
+			iNdEx = postIndex
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])
