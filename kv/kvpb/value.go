@@ -41,3 +41,22 @@ func SetChecksum(key keys.Key, value []byte) {
 	}
 	binary.BigEndian.PutUint32(value, c)
 }
+
+// tagBytes marks a value that is a string of bytes.
+const tagBytes = 3
+
+// EncodeBytes returns data as the value of key: checksum, tag and the bytes.
+func EncodeBytes(key keys.Key, data []byte) []byte {
+	b := append(make([]byte, 0, 5+len(data)), 0, 0, 0, 0, tagBytes)
+	b = append(b, data...)
+	SetChecksum(key, b)
+	return b
+}
+
+// DecodeBytes reads what EncodeBytes wrote.
+func DecodeBytes(value []byte) ([]byte, error) {
+	if len(value) < 5 || value[4] != tagBytes {
+		return nil, fmt.Errorf("value %x is no string of bytes", value)
+	}
+	return value[5:], nil
+}

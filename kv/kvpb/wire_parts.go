@@ -278,3 +278,19 @@ func (r *blockReader) end() error {
 	}
 	return nil
 }
+
+// EncodeDescriptor returns d as it travels where no request does.
+func EncodeDescriptor(d *RangeDescriptor) ([]byte, error) { return descToWire(d).MarshalVT() }
+
+// DecodeDescriptor reads what EncodeDescriptor wrote.
+func DecodeDescriptor(b []byte) (*RangeDescriptor, error) {
+	m := &wirepb.RangeDescriptor{}
+	if err := m.UnmarshalVTUnsafe(slices.Clone(b)); err != nil {
+		return nil, fmt.Errorf("decoding a range descriptor: %w", err)
+	}
+	d := descFromWire(m)
+	if d.RangeID <= 0 || d.StartKey.Compare(d.EndKey) >= 0 || len(d.Replicas) == 0 {
+		return nil, fmt.Errorf("%s makes no sense", &d)
+	}
+	return &d, nil
+}
