@@ -19,6 +19,7 @@ type facts struct {
 	mu     sync.Mutex
 	nodes  map[int32]*gossippb.Node
 	leases map[int64]*gossippb.Lease
+	first  *gossippb.FirstRange
 }
 
 func newFacts() *facts {
@@ -42,7 +43,10 @@ func (f *facts) merge(in *gossippb.Facts) *gossippb.Facts {
 			news.Leases = append(news.Leases, l)
 		}
 	}
-	if len(news.Nodes)+len(news.Leases) == 0 {
+	if first := in.GetFirstRange(); first != nil && compareFirstRanges(f.first, first) < 0 {
+		f.first, news.FirstRange = first, first
+	}
+	if len(news.Nodes)+len(news.Leases) == 0 && news.FirstRange == nil {
 		return nil
 	}
 	return news
@@ -68,6 +72,10 @@ func compareLeases(a, b *gossippb.Lease) int {
 	)
 }
 
+func compareFirstRanges(a, b *gossippb.FirstRange) int {
+	return cmp.Or(cmp.Compare(a.GetGeneration(), b.GetGeneration()), compareBytes(a, b))
+}
+
 func compareBytes(a, b proto.Message) int {
 	opts := proto.MarshalOptions{Deterministic: true}
 	x, _ := opts.Marshal(a) // These messages hold nothing that cannot be encoded,
@@ -79,7 +87,7 @@ func compareBytes(a, b proto.Message) int {
 func (f *facts) all() *gossippb.Facts {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	out := &gossippb.Facts{}
+	out := &gossippb.Facts{FirstRange: f.first}
 	for _, n := range f.nodes {
 		out.Nodes = append(out.Nodes, n)
 	}
@@ -95,6 +103,12 @@ func (f *facts) node(id int32) *gossippb.Node {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.nodes[id]
+}
+
+func (f *facts) firstRange() *gossippb.FirstRange {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.first
 }
 
 func (f *facts) lease(rangeID int64) *gossippb.Lease {

@@ -28,6 +28,9 @@ func TestMergeNeedsNoOrder(t *testing.T) {
 				RangeId: 1 + rng.Int64N(4), Generation: rng.Int64N(3), Sequence: rng.Int64N(3), NodeId: 1 + rng.Int32N(3),
 			})
 		}
+		if rng.IntN(3) == 0 {
+			f.FirstRange = &gossippb.FirstRange{Generation: rng.Int64N(4), RangeDescriptor: []byte{byte(rng.IntN(3))}}
+		}
 		said = append(said, f)
 	}
 	var want *gossippb.Facts
@@ -61,5 +64,14 @@ func TestMergeReturnsNewsOnly(t *testing.T) {
 	}
 	if news := f.merge(&gossippb.Facts{Leases: []*gossippb.Lease{{RangeId: 7, Generation: 3, NodeId: 2}}}); news == nil || f.lease(7).NodeId != 2 {
 		t.Errorf("a later generation is news")
+	}
+	for gen, isNews := range []bool{true, true, false, true, false} {
+		r := &gossippb.FirstRange{Generation: []int64{1, 3, 2, 4, 4}[gen]}
+		if news := f.merge(&gossippb.Facts{FirstRange: r}); (news != nil) != isNews {
+			t.Errorf("first range of generation %d: news %v, want %t", r.Generation, news, isNews)
+		}
+	}
+	if got := f.firstRange().GetGeneration(); got != 4 {
+		t.Errorf("generation %d, want 4", got)
 	}
 }

@@ -173,6 +173,14 @@ func (g *Gossip) Update(change func(*gossippb.Node)) {
 // Announce spreads who holds leases.
 func (g *Gossip) Announce(leases ...*gossippb.Lease) { g.learn(&gossippb.Facts{Leases: leases}) }
 
+// AnnounceFirstRange spreads where the first range is.
+func (g *Gossip) AnnounceFirstRange(f *gossippb.FirstRange) {
+	g.learn(&gossippb.Facts{FirstRange: f})
+}
+
+// FirstRange returns where the first range is, or nil.
+func (g *Gossip) FirstRange() *gossippb.FirstRange { return g.facts.firstRange() }
+
 // Status is what is known of a node.
 type Status struct {
 	*gossippb.Node // must not be changed
@@ -250,6 +258,9 @@ func (g *Gossip) learn(in *gossippb.Facts) {
 	}
 	for _, l := range news.Leases {
 		g.enqueue("r"+strconv.FormatInt(l.RangeId, 10), &gossippb.Facts{Leases: []*gossippb.Lease{l}})
+	}
+	if news.FirstRange != nil {
+		g.enqueue("first", &gossippb.Facts{FirstRange: news.FirstRange})
 	}
 	g.notify()
 }
