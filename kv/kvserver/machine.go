@@ -157,6 +157,9 @@ func (m *machine) setLease(next *lease) {
 			r.raiseFloor(next.start)
 		}
 		r.lease.Store(next)
+		if f := r.store.cfg.LeaseAcquired; f != nil && next.sequence != old.sequence && next.holder.StoreID == r.store.ident.StoreID {
+			f(r.Desc(), next.sequence)
+		}
 		if next.sequence != old.sequence {
 			r.log.Debug("lease", "holder", next.holder.StoreID, "sequence", next.sequence)
 		}

@@ -27,6 +27,7 @@ import (
 //	01 'i' <range id> "rlog" …          log and applied state of the replica (package raftgroup)
 //	01 's' "iden"                       StoreIdent
 //	01 's' "clck"                       upper bound of the clock
+//	01 's' "peer"                       addresses to join the cluster through
 //	03 <end key>                        range descriptor, for lookups (MetaKey)
 
 const (
@@ -40,6 +41,7 @@ const (
 	suffixRaft            = "rlog"
 	suffixIdent           = "iden"
 	suffixClock           = "clck"
+	suffixPeers           = "peer"
 )
 
 func addressedKey(at keys.Key, suffix string) keys.Key {

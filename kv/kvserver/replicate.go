@@ -204,6 +204,9 @@ type Network interface {
 	SendSnapshot(ctx context.Context, to kvpb.NodeID, rangeID int64, m *pb.Message, snap io.WriterTo) error
 }
 
+// RaftMessage is what replicas say to each other.
+type RaftMessage = pb.Message
+
 // raftTransport is the Network as the raft groups see it: between replicas.
 type raftTransport struct{ s *Store }
 

@@ -47,6 +47,9 @@ type Config struct {
 	// Distance says how far another node is, for reads that any replica can serve.
 	// Nil: this node is nearer than all others.
 	Distance func(kvpb.NodeID) int
+	// LeaseAcquired hears of each lease that this store gets, soon after; nil: nobody
+	// does. It must not wait.
+	LeaseAcquired func(d *kvpb.RangeDescriptor, sequence int64)
 	// TickInterval is the unit of raft's timeouts. Zero: 200 ms.
 	TickInterval time.Duration
 }
