@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/holdfastdb/holdfast/kv/noderpc"
 )
 
 // ProductName is what the program calls itself.
@@ -23,6 +25,17 @@ type Config struct {
 	ListenAddr string // --listen-addr, host:port
 	SQLAddr    string // --sql-addr; empty: SQL is served on ListenAddr
 	HTTPAddr   string // --http-addr; empty: port 8080 of ListenAddr's host
+
+	// Cluster makes the node one of several: holdfast start, and not
+	// start-single-node.
+	Cluster bool
+	Join    []string // --join: addresses of other nodes
+	// What others are told, if not what is listened on.
+	AdvertiseAddr     string // --advertise-addr
+	AdvertiseSQLAddr  string // --advertise-sql-addr
+	AdvertiseHTTPAddr string // --advertise-http-addr
+	// Waiting is called when a new node begins to wait for a cluster; may be nil.
+	Waiting func() error
 
 	Locality Locality // --locality
 	Attrs    []string // --attrs
@@ -62,6 +75,10 @@ type TestingConfig struct {
 	// CrashAt kills the process at a named place of a backup or restore job, the
 	// n-th time it gets there: "restore.before.publish" or "restore.before.piece:3".
 	CrashAt string
+	// ClockOffset is added to the machine's time, in a cluster.
+	ClockOffset time.Duration
+	// Faults befall what this node sends to others.
+	Faults *noderpc.Faults
 }
 
 // DefaultConfig returns the defaults of the flags.
@@ -98,6 +115,11 @@ func (c *Config) Validate() error {
 	}
 	if c.HTTPAddr, err = withDefaultPort(c.HTTPAddr, "8080"); err != nil {
 		return fmt.Errorf("--http-addr: %w", err)
+	}
+	for i, a := range c.Join {
+		if c.Join[i], err = withDefaultPort(a, "26257"); err != nil {
+			return fmt.Errorf("--join: %w", err)
+		}
 	}
 	if c.CacheBytes < 1<<20 {
 		return fmt.Errorf("--cache: %d bytes are too few, at least 1MiB is needed", c.CacheBytes)

@@ -20,6 +20,7 @@ type readiness struct{ state atomic.Int32 }
 
 const (
 	stateStarting int32 = iota
+	stateWaiting
 	stateReady
 	stateDraining
 )
@@ -33,6 +34,8 @@ func (r *readiness) problem() string {
 		return ""
 	case stateDraining:
 		return "node is shutting down"
+	case stateWaiting:
+		return "node is waiting for cluster initialization"
 	}
 	return "node is not healthy"
 }

@@ -15,10 +15,11 @@ import (
 type storeCollector struct {
 	engine  *storage.Engine
 	started time.Time
+	live    func() int
 }
 
-func newStoreCollector(e *storage.Engine, started time.Time) prometheus.Collector {
-	return &storeCollector{e, started}
+func newStoreCollector(e *storage.Engine, started time.Time, live func() int) prometheus.Collector {
+	return &storeCollector{e, started, live}
 }
 
 var (
@@ -41,7 +42,7 @@ func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
 	m := c.engine.Metrics()
 	gauge(descUptime, time.Since(c.started).Seconds())
 	gauge(descRSS, float64(residentBytes()))
-	gauge(descLiveNodes, 1)
+	gauge(descLiveNodes, float64(c.live()))
 	gauge(descCapacity, float64(m.DiskSpaceUsage()))
 	gauge(descCache, float64(m.BlockCache.Size))
 	gauge(descMemtables, float64(m.MemTable.Size))

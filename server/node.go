@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -41,10 +42,21 @@ type Node struct {
 	ready readiness
 	gc    gcPolicy
 
+	settings      *settings.Registry
+	deadAfter     *settings.Duration // server.time_until_store_dead
+	handOverBound *settings.Duration // server.shutdown.lease_transfer_iteration.timeout
+
+	// failed is closed when the node must end, for the reason failure; quit when it is
+	// asked to end in order.
+	failed, quit       chan struct{}
+	failure            error
+	failOnce, quitOnce sync.Once
+
 	// What Start opened, in that order; closers undoes it in reverse.
 	closers []closer
+	cluster *cluster // nil: the node is a cluster of its own
 	ident   kvserver.Ident
-	fresh   bool // this start made the cluster
+	origin  origin
 	engine  *storage.Engine
 	store   *kvserver.Store
 	db      *kv.DB
@@ -67,8 +79,33 @@ func New(cfg Config) (*Node, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &Node{cfg: cfg}, nil
+	n := &Node{cfg: cfg, settings: settings.NewRegistry(), failed: make(chan struct{}), quit: make(chan struct{})}
+	n.deadAfter = n.settings.Duration("server.time_until_store_dead",
+		"how long after a node was last heard of its replicas are brought elsewhere", 5*time.Minute, settings.PositiveDuration)
+	n.handOverBound = n.settings.Duration("server.shutdown.lease_transfer_iteration.timeout",
+		"how long a node that ends tries to give its leases away", 5*time.Second, settings.PositiveDuration)
+	return n, nil
 }
+
+// FatalError says that a node has ended because it must not go on.
+type FatalError struct{ Cause error }
+
+func (e *FatalError) Error() string { return e.Cause.Error() }
+
+// Unwrap returns the cause.
+func (e *FatalError) Unwrap() error { return e.Cause }
+
+// fail ends the node as soon as Start or Run hears of it.
+func (n *Node) fail(err error) {
+	n.failOnce.Do(func() {
+		n.log.Error("this node must not go on", "err", err)
+		n.failure = &FatalError{err}
+		close(n.failed)
+	})
+}
+
+// stopItself makes Run end in order.
+func (n *Node) stopItself() { n.quitOnce.Do(func() { close(n.quit) }) }
 
 // Run starts a node, calls ready once clients are served, and serves until ctx is
 // done. Then it lets clients finish, bounded by the drain timeouts or the end of
@@ -85,10 +122,14 @@ func Run(ctx, hard context.Context, cfg Config, ready func(*Node) error) error {
 		err = ready(n)
 	}
 	if err == nil {
-		<-ctx.Done()
-		drainCtx, cancel := context.WithTimeout(hard, cfg.DrainTransactions)
-		n.Drain(drainCtx)
-		cancel()
+		select {
+		case <-ctx.Done():
+			n.Drain(hard)
+		case <-n.quit:
+			n.Drain(hard)
+		case <-n.failed:
+			err = n.failure
+		}
 	}
 	return errors.Join(err, n.Stop(hard))
 }
@@ -96,11 +137,28 @@ func Run(ctx, hard context.Context, cfg Config, ready func(*Node) error) error {
 // Start opens all parts of the node. If it fails, what had been opened is closed.
 func (n *Node) Start(ctx context.Context) (err error) {
 	began := time.Now()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() { // Ends with Start.
+		select {
+		case <-n.failed:
+			stop()
+		case <-ctx.Done():
+		}
+	}()
 	defer func() {
 		if err != nil {
+			select {
+			case <-n.failed:
+				err = n.failure
+			default:
+			}
 			_ = n.Stop(context.WithoutCancel(ctx)) // The first error says more.
 		}
 	}()
+	if err := n.cfg.checkJoinFlag(); err != nil {
+		return err
+	}
 	if err := n.openLog(); err != nil {
 		return err
 	}
@@ -108,12 +166,10 @@ func (n *Node) Start(ctx context.Context) (err error) {
 		debug.SetMemoryLimit(n.cfg.GoMemoryBytes)
 	}
 	metrics := prometheus.NewRegistry()
-	labeled := prometheus.WrapRegistererWith(prometheus.Labels{"node_id": fmt.Sprint(singleNodeID)}, metrics)
-	labeled.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
 	// Listen first: a taken port should not cost a recovery of the store, and
 	// clients that come early wait instead of being refused.
-	sqlListener, err := n.listen("--sql-addr", "--listen-addr")
+	sqlListener, err := n.openPorts()
 	if err != nil {
 		return err
 	}
@@ -128,17 +184,33 @@ func (n *Node) Start(ctx context.Context) (err error) {
 		n.onStop("HTTP server", func(ctx context.Context) error { h.close(ctx); return nil })
 	}
 
-	if err := n.openStorage(ctx); err != nil {
+	if err := n.openEngine(); err != nil {
 		return err
 	}
-	labeled.MustRegister(newStoreCollector(n.engine, began))
+	if err := n.findPlace(ctx); err != nil {
+		return err
+	}
+	if err := n.openKeyspace(ctx); err != nil {
+		return err
+	}
+	labeled := prometheus.WrapRegistererWith(prometheus.Labels{"node_id": fmt.Sprint(n.ident.NodeID)}, metrics)
+	labeled.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	labeled.MustRegister(newStoreCollector(n.engine, began, n.liveNodes))
 	if err := n.openSQL(ctx, labeled); err != nil {
 		return err
+	}
+	if n.cluster != nil {
+		if err := n.cluster.awaitBegun(ctx); err != nil {
+			return err
+		}
 	}
 	n.servePG(sqlListener, labeled)
 
 	n.started, n.took = began, time.Since(began)
 	n.ready.set(stateReady)
+	if n.cluster != nil {
+		close(n.cluster.served)
+	}
 	n.log.Info("node started", "sql", n.sqlAddr, "http", n.httpAddr, "store", n.cfg.Store, "took", n.took)
 	return nil
 }
@@ -156,9 +228,53 @@ func (n *Node) openLog() error {
 	if err != nil {
 		return err
 	}
-	n.log = log.With("node", singleNodeID)
+	n.log = log
+	if !n.cfg.Cluster {
+		n.log = log.With("node", singleNodeID)
+	}
 	n.onStop("log", func(context.Context) error { closeLog(); return nil })
 	return nil
+}
+
+// openPorts listens where clients and, in a cluster, other nodes come, and returns
+// the listener of the clients.
+func (n *Node) openPorts() (net.Listener, error) {
+	if !n.cfg.Cluster {
+		return n.listen("--sql-addr", "--listen-addr")
+	}
+	l, err := net.Listen("tcp", n.cfg.ListenAddr)
+	if err != nil {
+		return nil, fmt.Errorf("--listen-addr: %w", err)
+	}
+	n.onStop("node listener", func(context.Context) error { return ignoreClosed(l.Close()) })
+	if n.cluster, err = n.newCluster(l); err != nil {
+		return nil, err
+	}
+	sqlListener, sqlWanted := net.Listener(n.cluster.mux.SQL), cmp.Or(n.cfg.AdvertiseSQLAddr, n.cfg.AdvertiseAddr)
+	if n.cfg.SQLAddr != "" {
+		// Its port is that of --sql-addr, whatever the port of --advertise-addr.
+		sqlWanted = n.cfg.AdvertiseSQLAddr
+		_ = n.cluster.mux.SQL.Close()
+		if sqlListener, err = n.listen("--sql-addr", "--listen-addr"); err != nil {
+			return nil, err
+		}
+	}
+	if n.cluster.sqlAdvertise, err = advertised(sqlWanted, sqlListener.Addr()); err != nil {
+		return nil, fmt.Errorf("--advertise-sql-addr: %w", err)
+	}
+	return sqlListener, nil
+}
+
+// httpAdvertise is where others reach the HTTP server; empty if there is none.
+func (n *Node) httpAdvertise() string {
+	if n.httpAddr == nil {
+		return ""
+	}
+	a, err := advertised(n.cfg.AdvertiseHTTPAddr, n.httpAddr)
+	if err != nil {
+		return n.httpAddr.String()
+	}
+	return a
 }
 
 // listen opens the port that SQL is served on.
@@ -182,9 +298,8 @@ func ignoreClosed(err error) error {
 	return err
 }
 
-// openStorage opens the engine, makes a cluster of it if it is new, and opens the
-// keyspace.
-func (n *Node) openStorage(ctx context.Context) error {
+// openEngine opens the store's directory.
+func (n *Node) openEngine() error {
 	cfg := storage.DefaultConfig(n.cfg.Store.Path)
 	cfg.CacheBytes, cfg.Logger = n.cfg.CacheBytes, n.log
 	if n.cfg.Store.InMemory {
@@ -196,21 +311,47 @@ func (n *Node) openStorage(ctx context.Context) error {
 	}
 	n.engine = engine
 	n.onStop("storage", func(context.Context) error { return engine.Close() })
+	return nil
+}
 
-	n.ident, err = kvserver.ReadIdent(engine)
+// findPlace finds out which node of which cluster this is. A new node of a cluster
+// waits until it has a place in one; otherwise it makes a cluster of itself.
+func (n *Node) findPlace(ctx context.Context) (err error) {
+	if c := n.cluster; c != nil {
+		c.openRoad()
+		if n.ident, n.origin, err = c.place(ctx); err != nil {
+			return err
+		}
+		n.ready.set(stateStarting)
+		return c.identify(n.ident)
+	}
+	n.ident, err = kvserver.ReadIdent(n.engine)
 	if errors.Is(err, kvserver.ErrNotBootstrapped) {
-		n.fresh = true
+		n.origin = bootstrapped
 		n.ident = kvserver.Ident{ClusterID: newClusterID(), NodeID: singleNodeID, StoreID: singleStoreID}
-		err = kvserver.Bootstrap(engine, n.ident)
+		err = kvserver.Bootstrap(n.engine, n.ident)
+	}
+	if err == nil && n.ident.NodeID != singleNodeID {
+		err = fmt.Errorf("this is node %d of a cluster; start it with: holdfast start --join=ADDRESS", n.ident.NodeID)
 	}
 	if err != nil {
 		return fmt.Errorf("--store: %w", err)
 	}
+	return nil
+}
 
+// openKeyspace opens the store's ranges, and the way to those of other stores.
+func (n *Node) openKeyspace(ctx context.Context) error {
 	clock := hlc.NewSystemClock(n.cfg.MaxOffset)
-	store, err := kvserver.Open(ctx, kvserver.Config{
-		Engine: engine, Clock: clock, Log: n.log, NodeID: n.ident.NodeID, GC: n.gc.config(n.cfg.Testing.GCInterval),
-	})
+	kvConfig := kv.Config{Log: n.log}
+	cfg := kvserver.Config{Engine: n.engine, Log: n.log, NodeID: n.ident.NodeID, GC: n.gc.config(n.cfg.Testing.GCInterval)}
+	if n.cluster != nil {
+		clock = n.cluster.clock
+		kvConfig.UncertaintyInterval = n.cfg.MaxOffset
+		n.cluster.storeConfig(&cfg)
+	}
+	cfg.Clock, kvConfig.Clock = clock, clock
+	store, err := kvserver.Open(ctx, cfg)
 	if err != nil {
 		return fmt.Errorf("opening the keyspace of %s: %w", n.cfg.Store, err)
 	}
@@ -219,8 +360,16 @@ func (n *Node) openStorage(ctx context.Context) error {
 	if err := awaitClock(ctx, clock); err != nil {
 		return err
 	}
-	n.db = kv.NewDB(kv.Config{Sender: kv.NewRouter(store, store), Clock: clock, Log: n.log})
+	if n.cluster != nil {
+		kvConfig.Sender = store.Sender()
+	} else {
+		kvConfig.Sender = kv.NewRouter(store, store)
+	}
+	n.db = kv.NewDB(kvConfig)
 	n.gc.db.Store(n.db)
+	if n.cluster != nil {
+		n.cluster.storeOpened()
+	}
 	return nil
 }
 
@@ -258,10 +407,10 @@ func newClusterID() (id [16]byte) {
 
 // openSQL opens what knows of tables: settings, jobs, sessions and backups.
 func (n *Node) openSQL(ctx context.Context, metrics prometheus.Registerer) error {
-	if err := sql.Bootstrap(ctx, n.db); err != nil {
+	if err := n.whenAvailable(ctx, "the system tables", func(ctx context.Context) error { return sql.Bootstrap(ctx, n.db) }); err != nil {
 		return fmt.Errorf("preparing the system tables: %w", err)
 	}
-	set := settings.NewRegistry()
+	set := n.settings
 	jobsConfig := jobs.DefaultConfig()
 	jobsConfig.DB, jobsConfig.NodeID, jobsConfig.Log = n.db, int64(n.ident.NodeID), n.log
 	jobsConfig.Settings = jobs.RegisterSettings(set)
@@ -278,6 +427,9 @@ func (n *Node) openSQL(ctx context.Context, metrics prometheus.Registerer) error
 	sqlConfig.Backup = backupHook{backups}
 	sqlConfig.Jobs, sqlConfig.Settings, sqlConfig.Insecure = n.jobs, set, n.cfg.Insecure
 	sqlConfig.SQLAddr = n.sqlAddr.String()
+	if n.cluster != nil {
+		sqlConfig.SQLAddr, sqlConfig.Nodes = n.cluster.sqlAdvertise, n.cluster.nodes
+	}
 	if n.cfg.ExternalIODir != externalIODisabled {
 		sqlConfig.UploadFile = n.uploadFile
 	}
@@ -291,18 +443,42 @@ func (n *Node) openSQL(ctx context.Context, metrics prometheus.Registerer) error
 	backups.Connect(n.jobs, srv.Catalog())
 	n.sql = srv
 	n.onStop("SQL", func(ctx context.Context) error { srv.Close(ctx); return nil })
-	if err := srv.LoadSettings(ctx); err != nil {
+	if err := n.whenAvailable(ctx, "the cluster settings", srv.LoadSettings); err != nil {
 		return err
 	}
 	n.gc.srv.Store(srv)
-	if err := srv.SweepAfterRestart(ctx); err != nil {
-		// Whoever needs the place clears it, and the next start tries again.
-		n.log.Warn("something of the former process stays behind", "err", err)
+	if n.cluster == nil { // Otherwise it could be of a process that lives.
+		if err := srv.SweepAfterRestart(ctx); err != nil {
+			// Whoever needs the place clears it, and the next start tries again.
+			n.log.Warn("something of the former process stays behind", "err", err)
+		}
 	}
 
 	n.background("SQL settings", srv.Run)
 	n.background("jobs", n.jobs.Run)
 	return nil
+}
+
+// whenAvailable runs fn; in a cluster it waits for nodes that must be there for it.
+func (n *Node) whenAvailable(ctx context.Context, what string, fn func(context.Context) error) error {
+	if n.cluster == nil {
+		return fn(ctx)
+	}
+	return n.cluster.retry(ctx, what, fn)
+}
+
+// liveNodes is how many nodes are alive, as far as this one knows.
+func (n *Node) liveNodes() int {
+	if n.cluster == nil {
+		return 1
+	}
+	live := 0
+	for _, r := range n.cluster.live.Records() {
+		if n.cluster.live.IsLive(r.NodeID) {
+			live++
+		}
+	}
+	return live
 }
 
 // background runs fn until Stop reaches it.
@@ -331,12 +507,29 @@ func (n *Node) servePG(l net.Listener, metrics prometheus.Registerer) {
 }
 
 // Drain makes the node refuse new clients and lets the present ones finish their
-// transactions until ctx is done.
-func (n *Node) Drain(ctx context.Context) {
+// transactions, for a while or until ctx is done. A node of a cluster then gives
+// its leases to others.
+func (n *Node) Drain(ctx context.Context) { n.drain(ctx, func(int) {}) }
+
+// drain is Drain that says how many clients and leases are left.
+func (n *Node) drain(ctx context.Context, progress func(left int)) {
 	n.ready.set(stateDraining)
 	n.log.Info("initiating graceful shutdown of server", "clients", n.pg.Connections())
-	if err := n.pg.Drain(ctx); err != nil {
+	if n.cluster != nil {
+		n.cluster.beginDrain(ctx)
+		_, leases := n.store.Counts()
+		progress(n.pg.Connections() + leases)
+	}
+	clients, cancel := context.WithTimeout(ctx, n.cfg.DrainTransactions)
+	err := n.pg.Drain(clients)
+	cancel()
+	if err != nil {
 		n.log.Warn("some clients did not finish in time", "err", err)
+	}
+	if n.cluster != nil {
+		leases, cancel := context.WithTimeout(ctx, n.handOverBound.Get())
+		defer cancel()
+		n.cluster.handOver(leases, progress)
 	}
 }
 
@@ -399,11 +592,7 @@ func (n *Node) Describe(w io.Writer) {
 		line("locality", "%s", n.cfg.Locality)
 	}
 	line("store[0]", "%s", n.cfg.Store)
-	status := "restarted pre-existing node"
-	if n.fresh {
-		status = "initialized new cluster"
-	}
-	line("status", "%s", status)
+	line("status", "%s", n.origin)
 	line("clusterID", "%s", formatUUID(n.ident.ClusterID))
 	line("nodeID", "%d", n.ident.NodeID)
 }

@@ -111,7 +111,7 @@ func TestRestartKeepsData(t *testing.T) {
 
 	stopNode(t, n)
 	n = startNode(t, cfg)
-	if n.fresh || n.ident.ClusterID != id {
+	if n.origin != restarted || n.ident.ClusterID != id {
 		t.Errorf("the cluster is another one after a restart")
 	}
 	c = connectNode(t, n, nil)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"runtime"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/holdfastdb/holdfast/internal/keys"
 	"github.com/holdfastdb/holdfast/jobs"
 	"github.com/holdfastdb/holdfast/kv"
+	"github.com/holdfastdb/holdfast/kv/kvpb"
 	"github.com/holdfastdb/holdfast/sql/catalog"
 	"github.com/holdfastdb/holdfast/sql/catalog/catalogpb"
 	"github.com/holdfastdb/holdfast/sql/pgfacts"
@@ -37,7 +39,7 @@ var crdbInternalDDL = []string{
 	`schema_changes(table_id int, parent_id int, name text, type text, target_id int, target_name text, state text, direction text)`,
 	`kv_node_status(node_id int, network text, address text, attrs jsonb, locality text, server_version text, go_version text, tag text, time text, revision text, cgo_compiler text, platform text, distribution text, type text, dependencies text, started_at timestamp, updated_at timestamp, metrics jsonb, args jsonb, env jsonb, activity jsonb)`,
 	`kv_store_status(node_id int, store_id int, attrs jsonb, capacity int, available int, used int, logical_bytes int, range_count int, lease_count int)`,
-	`gossip_nodes(node_id int, network text, address text, advertise_address text, sql_network text, sql_address text, advertise_sql_address text, attrs jsonb, locality text, cluster_name text, server_version text, build_tag text, started_at timestamp, is_live boolean, ranges int, leases int)`,
+	`gossip_nodes(node_id int, network text, address text, advertise_address text, sql_network text, sql_address text, advertise_sql_address text, attrs jsonb, locality text, cluster_name text, server_version text, build_tag text, started_at timestamp, is_live boolean, ranges int, leases int, is_available boolean)`,
 	`gossip_liveness(node_id int, epoch int, expiration text, draining boolean, decommissioning boolean, membership text, updated_at timestamp)`,
 	`partitions(table_id int, index_id int, parent_name text, name text, columns int, column_names text, list_value text, range_value text, zone_id int, subzone_id int)`,
 	`node_sessions(node_id int, session_id text, status text, user_name text, client_address text, application_name text, active_queries text, last_active_query text, num_txns_executed int, session_start timestamptz, active_query_start timestamptz, kv_txn text, alloc_bytes int, max_alloc_bytes int, trace_id int, goroutine_id int, isolation_level text)`,
@@ -46,6 +48,7 @@ var crdbInternalDDL = []string{
 	`cluster_queries(query_id text, txn_id text, node_id int, session_id text, user_name text, start timestamptz, query text, client_address text, application_name text, distributed boolean, phase text)`,
 	`create_statements(database_id int, database_name text, schema_name text, descriptor_id int, descriptor_type text, descriptor_name text, create_statement text, state text)`,
 	`cluster_database_privileges(database_name text, grantee text, privilege_type text, is_grantable boolean)`,
+	`leases_by_locality(locality text, node_ids int[], replicas int, leases int)`,
 	`regions(region text, zones text[])`,
 	`feature_usage(feature_name text, usage_count int)`,
 	`node_runtime_info(node_id int, component text, field text, value text)`,
@@ -74,6 +77,7 @@ func crdbInternalTables() map[string]vpopulate {
 		"kv_node_status": vcNodeStatus, "gossip_nodes": vcGossipNodes, "gossip_liveness": vcLiveness, "node_sessions": vcSessions,
 		"cluster_sessions": vcSessions, "node_queries": vcQueries, "cluster_queries": vcQueries, "create_statements": vcCreateStatements,
 		"cluster_database_privileges": vcDatabasePrivileges, "node_runtime_info": vcRuntimeInfo, "builtin_functions": vcBuiltins, "regions": vcRegions,
+		"kv_store_status": vcStoreStatus, "leases_by_locality": vcLeasesByLocality,
 	}
 }
 
@@ -291,8 +295,13 @@ func vcIndexColumns(_ context.Context, v *vctx, add func(vrow) error) error {
 type rangeRow struct {
 	id         int64
 	start, end keys.Key
-	replicas   []int64
+	replicas   []int64 // nodes; of all kinds, in order, then by kind
+	voters     []int64
+	nonVoters  []int64
+	learners   []int64
+	localities []string // of replicas
 	lease      int64
+	leaseAt    string // locality
 	bytes      int64
 }
 
@@ -302,18 +311,45 @@ func (p *planner) rangesOf(ctx context.Context, span keys.Span) ([]rangeRow, err
 	if err != nil {
 		return nil, err
 	}
+	nodes, err := p.srv.nodes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	localities := make(map[int64]string, len(nodes))
+	for i := range nodes {
+		localities[int64(nodes[i].NodeID)] = nodes[i].Locality
+	}
 	var out []rangeRow
-	for _, i := range infos {
-		out = append(out, rangeRow{id: int64(i.Descriptor.RangeID), start: i.Descriptor.StartKey, end: i.Descriptor.EndKey, replicas: []int64{int64(p.srv.cfg.NodeID)},
-			lease: int64(p.srv.cfg.NodeID), bytes: i.LiveBytes})
+	for i := range infos {
+		d := &infos[i].Descriptor
+		r := rangeRow{id: int64(d.RangeID), start: d.StartKey, end: d.EndKey, lease: int64(infos[i].Leaseholder), bytes: infos[i].LiveBytes,
+			voters: []int64{}, nonVoters: []int64{}, learners: []int64{}}
+		for _, rep := range d.Replicas {
+			switch rep.Type {
+			case kvpb.ReplicaNonVoter:
+				r.nonVoters = append(r.nonVoters, int64(rep.NodeID))
+			case kvpb.ReplicaLearner:
+				r.learners = append(r.learners, int64(rep.NodeID))
+			default:
+				r.voters = append(r.voters, int64(rep.NodeID))
+			}
+			r.replicas = append(r.replicas, int64(rep.NodeID))
+		}
+		for _, nodes := range [][]int64{r.replicas, r.voters, r.nonVoters, r.learners} {
+			slices.Sort(nodes)
+		}
+		for _, id := range r.replicas {
+			r.localities = append(r.localities, localities[id])
+		}
+		r.leaseAt = localities[r.lease]
+		out = append(out, r)
 	}
 	return out, nil
 }
 
 func (p *planner) rangeValues(r rangeRow) vrow {
-	loc := []string{p.srv.cfg.Locality}
 	return vrow{"range_id": r.id, "start_key": []byte(r.start), "start_pretty": keys.Pretty(r.start), "end_key": []byte(r.end), "end_pretty": keys.Pretty(r.end),
-		"replicas": r.replicas, "replica_localities": loc, "voting_replicas": r.replicas, "non_voting_replicas": []int64{}, "learner_replicas": []int64{}}
+		"replicas": r.replicas, "replica_localities": r.localities, "voting_replicas": r.voters, "non_voting_replicas": r.nonVoters, "learner_replicas": r.learners}
 }
 
 var wholeKeyspace = keys.Span{Key: keys.MinKey, EndKey: keys.MaxKey}
@@ -450,22 +486,40 @@ func vcSchemaChanges(_ context.Context, v *vctx, add func(vrow) error) error {
 	return nil
 }
 
-func vcNodeStatus(_ context.Context, v *vctx, add func(vrow) error) error {
-	srv := v.p.srv
-	return add(vrow{"node_id": srv.cfg.NodeID, "network": "tcp", "address": srv.cfg.SQLAddr, "attrs": "[]", "locality": srv.cfg.Locality,
-		"server_version": srv.cfg.Version, "go_version": runtime.Version(), "tag": srv.cfg.Version, "platform": runtime.GOOS + "/" + runtime.GOARCH,
-		"started_at": srv.started, "updated_at": time.Now(), "metrics": "{}", "args": "[]", "env": "[]", "activity": "{}"})
+func vcNodeStatus(ctx context.Context, v *vctx, add func(vrow) error) error {
+	return v.eachNode(ctx, func(n *NodeStatus) error {
+		return add(vrow{"node_id": n.NodeID, "network": "tcp", "address": n.Address, "attrs": jsonList(n.Attrs), "locality": n.Locality,
+			"server_version": n.Version, "go_version": runtime.Version(), "tag": n.Version, "platform": runtime.GOOS + "/" + runtime.GOARCH,
+			"started_at": n.Started, "updated_at": n.Updated, "metrics": "{}", "args": "[]", "env": "[]", "activity": "{}"})
+	})
 }
 
-func vcGossipNodes(_ context.Context, v *vctx, add func(vrow) error) error {
-	srv := v.p.srv
-	return add(vrow{"node_id": srv.cfg.NodeID, "network": "tcp", "address": srv.cfg.SQLAddr, "advertise_address": srv.cfg.SQLAddr, "sql_network": "tcp",
-		"sql_address": srv.cfg.SQLAddr, "advertise_sql_address": srv.cfg.SQLAddr, "attrs": "[]", "locality": srv.cfg.Locality, "cluster_name": "",
-		"server_version": srv.cfg.Version, "build_tag": srv.cfg.Version, "started_at": srv.started, "is_live": true})
+func vcGossipNodes(ctx context.Context, v *vctx, add func(vrow) error) error {
+	return v.eachNode(ctx, func(n *NodeStatus) error {
+		r := vrow{"node_id": n.NodeID, "network": "tcp", "address": n.Address, "advertise_address": n.Address, "sql_network": "tcp",
+			"sql_address": n.SQLAddress, "advertise_sql_address": n.SQLAddress, "attrs": jsonList(n.Attrs), "locality": n.Locality, "cluster_name": "",
+			"server_version": n.Version, "build_tag": n.Version, "started_at": n.Started, "is_live": n.Live,
+			"is_available": n.Available}
+		if len(n.Stores) > 0 {
+			ranges, leases := n.counts()
+			r["ranges"], r["leases"] = ranges, leases
+		}
+		return add(r)
+	})
 }
 
-func vcLiveness(_ context.Context, v *vctx, add func(vrow) error) error {
-	return add(vrow{"node_id": v.p.srv.cfg.NodeID, "epoch": 1, "draining": false, "decommissioning": false, "membership": "active", "updated_at": time.Now()})
+func vcLiveness(ctx context.Context, v *vctx, add func(vrow) error) error {
+	return v.eachNode(ctx, func(n *NodeStatus) error {
+		if n.Epoch == 0 {
+			return nil // It has no record yet.
+		}
+		r := vrow{"node_id": n.NodeID, "epoch": n.Epoch, "draining": n.Draining, "decommissioning": n.Membership != "active",
+			"membership": n.Membership, "updated_at": n.Updated}
+		if !n.Expiration.IsZero() {
+			r["expiration"] = fmt.Sprintf("%d.%09d,0", n.Expiration.Unix(), n.Expiration.Nanosecond())
+		}
+		return add(r)
+	})
 }
 
 // sessionInfo is a session as others see it.

@@ -85,6 +85,8 @@ type ExternalConfig struct {
 	Insecure bool
 	// HashPassword makes what system.users stores of a password.
 	HashPassword func(password string, random io.Reader) ([]byte, error)
+	// Nodes tells of the nodes of the cluster; nil: there is this one only.
+	Nodes func(context.Context) ([]NodeStatus, error)
 	// Organization and the rest are shown in crdb_internal.
 	HTTPAddr, SQLAddr string
 }

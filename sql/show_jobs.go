@@ -520,9 +520,9 @@ func (p *planner) showRanges(ctx context.Context, n *parser.ShowRanges) (*rowSou
 				vals = append(vals, fmt.Sprintf("%.6f", float64(r.bytes)/(1<<20)))
 			}
 			if withLease {
-				vals = append(vals, r.lease, p.srv.cfg.Locality)
+				vals = append(vals, r.lease, r.leaseAt)
 			}
-			vals = append(vals, r.replicas, []string{p.srv.cfg.Locality}, r.replicas, []int64{}, []int64{}, nil)
+			vals = append(vals, r.replicas, r.localities, r.voters, r.nonVoters, r.learners, nil)
 			if n.Details {
 				vals = append(vals, r.bytes, fmt.Sprintf(`{"live_bytes": %d, "val_bytes": %d}`, r.bytes, r.bytes))
 			}
@@ -619,8 +619,8 @@ func (p *planner) showRangeForRow(ctx context.Context, n *parser.ShowRangeForRow
 				return err
 			}
 			for _, r := range ranges {
-				if err := add(showKey(r.start, x.Span(), true, true), showKey(r.end, x.Span(), false, true), r.id, r.lease, p.srv.cfg.Locality, r.replicas,
-					[]string{p.srv.cfg.Locality}, r.replicas, []int64{}); err != nil {
+				if err := add(showKey(r.start, x.Span(), true, true), showKey(r.end, x.Span(), false, true), r.id, r.lease, r.leaseAt, r.replicas,
+					r.localities, r.voters, r.nonVoters); err != nil {
 					return err
 				}
 			}

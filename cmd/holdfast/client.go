@@ -13,6 +13,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/spf13/pflag"
+
+	"github.com/holdfastdb/holdfast/internal/pgerr"
 )
 
 // clientFlags say which node to talk to, and as whom.
@@ -58,14 +60,7 @@ func (f *clientFlags) connString(fs *pflag.FlagSet) (string, error) {
 	} else {
 		u.Host, u.User = f.host, url.User(f.user)
 	}
-	host, port, err := net.SplitHostPort(u.Host)
-	if err != nil {
-		host, port = strings.Trim(u.Host, "[]"), "26257"
-	}
-	if f.port != "" && (f.url == "" || fs.Changed("port")) {
-		port = f.port
-	}
-	u.Host = net.JoinHostPort(host, port)
+	u.Host = f.address(u.Host, fs)
 	switch {
 	case f.database != "" && (f.url == "" || fs.Changed("database")):
 		u.Path = "/" + f.database
@@ -87,6 +82,18 @@ func (f *clientFlags) connString(fs *pflag.FlagSet) (string, error) {
 	}
 	u.RawQuery = q.Encode()
 	return u.String(), nil
+}
+
+// address completes a host with the port, where it has none.
+func (f *clientFlags) address(of string, fs *pflag.FlagSet) string {
+	host, port, err := net.SplitHostPort(of)
+	if err != nil {
+		host, port = strings.Trim(of, "[]"), "26257"
+	}
+	if f.port != "" && (f.url == "" || fs.Changed("port")) {
+		port = f.port
+	}
+	return net.JoinHostPort(host, port)
 }
 
 // connect opens a connection. Notices go to notices.
@@ -130,6 +137,10 @@ func printError(w io.Writer, err error) {
 	var pe *pgconn.PgError
 	if !errors.As(err, &pe) {
 		fmt.Fprintf(w, "ERROR: %v\n", err)
+		var own *pgerr.Error // of a node in this process
+		if errors.As(err, &own) && own.Hint != "" {
+			fmt.Fprintf(w, "HINT: %s\n", own.Hint)
+		}
 		return
 	}
 	fmt.Fprintf(w, "%s: %s\n", severity(pe), pe.Message)

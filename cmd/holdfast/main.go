@@ -18,6 +18,7 @@ import (
 
 	"github.com/holdfastdb/holdfast/internal/malloc"
 	"github.com/holdfastdb/holdfast/kv/storage"
+	"github.com/holdfastdb/holdfast/server"
 )
 
 // Exit codes that scripts may rely on.
@@ -25,6 +26,7 @@ const (
 	exitError       = 1
 	exitInterrupted = 3
 	exitFlags       = 4
+	exitFatal       = 7
 	exitDiskFull    = 10
 )
 
@@ -62,6 +64,10 @@ func run(args []string) int {
 	if errors.Is(err, storage.ErrDiskFull) {
 		return exitDiskFull
 	}
+	var fatal *server.FatalError
+	if errors.As(err, &fatal) {
+		return exitFatal
+	}
 	if errors.Is(err, context.Canceled) {
 		return exitInterrupted
 	}
@@ -76,7 +82,7 @@ func newRoot() *cobra.Command {
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError{err} })
-	root.AddCommand(newStartCommand(), newSQLCommand(), newDemoCommand(), newWorkloadCommand(),
+	root.AddCommand(newStartCommand(), newStartSingleCommand(), newInitCommand(), newNodeCommand(), newSQLCommand(), newDemoCommand(), newWorkloadCommand(),
 		newNodelocalCommand(), newVersionCommand())
 	usageErrors(root)
 	return root

@@ -15,7 +15,7 @@ import (
 	"github.com/holdfastdb/holdfast/server"
 )
 
-// startFlags are those of start-single-node that are not in server.Config.
+// startFlags are those of start and start-single-node that are not in server.Config.
 type startFlags struct {
 	cfg            server.Config
 	stores         []string
@@ -30,6 +30,22 @@ type startFlags struct {
 }
 
 func newStartCommand() *cobra.Command {
+	f := &startFlags{cfg: server.DefaultConfig()}
+	f.cfg.Version, f.cfg.Cluster = buildVersion(), true
+	cmd := &cobra.Command{
+		Use:   "start",
+		Short: "start a node of a cluster",
+		Long: "Start a node of a cluster. A new node joins the cluster of any of the nodes at the --join addresses, " +
+			"or waits until one of them has been initialized with: holdfast init.",
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runStart(cmd, f) },
+	}
+	f.register(cmd.Flags())
+	f.registerCluster(cmd.Flags())
+	return cmd
+}
+
+func newStartSingleCommand() *cobra.Command {
 	f := &startFlags{cfg: server.DefaultConfig()}
 	f.cfg.Version = buildVersion()
 	cmd := &cobra.Command{
@@ -79,6 +95,17 @@ func (f *startFlags) register(fs *pflag.FlagSet) {
 	_ = errors.Join(fs.MarkHidden("testing-gc-interval"), fs.MarkHidden("testing-crash-at"))
 }
 
+// registerCluster registers what only a node of a cluster needs.
+func (f *startFlags) registerCluster(fs *pflag.FlagSet) {
+	c := &f.cfg
+	fs.StringSliceVarP(&c.Join, "join", "j", nil, "addresses of other nodes, host:port; remembered in the store")
+	fs.StringVar(&c.AdvertiseAddr, "advertise-addr", "", "host:port that other nodes are told (default: that of --listen-addr, or the machine's name)")
+	fs.StringVar(&c.AdvertiseSQLAddr, "advertise-sql-addr", "", "host:port of SQL that others are told")
+	fs.StringVar(&c.AdvertiseHTTPAddr, "advertise-http-addr", "", "host:port of HTTP that others are told")
+	fs.DurationVar(&c.Testing.ClockOffset, "testing-clock-offset", 0, "added to the machine's time")
+	_ = fs.MarkHidden("testing-clock-offset")
+}
+
 // resolve turns texts into the configuration.
 func (f *startFlags) resolve(fs *pflag.FlagSet) error {
 	if len(f.stores) != 1 {
@@ -116,6 +143,12 @@ func runStart(cmd *cobra.Command, f *startFlags) error {
 		return startInBackground(f)
 	}
 	out := cmd.OutOrStdout()
+	f.cfg.Waiting = func() error {
+		if err := f.writePID(); err != nil {
+			return err
+		}
+		return reportReady(out, waitingText)
+	}
 	fmt.Fprintln(os.Stderr, "WARNING: --insecure: there is neither encryption nor authentication. Whoever reaches the port may read and change all data.")
 
 	ctx, hard, release := shutdownSignals(cmd.Context(), func() {
@@ -140,12 +173,26 @@ func runStart(cmd *cobra.Command, f *startFlags) error {
 	return nil
 }
 
+// waitingText is what a new node says that has found no cluster yet.
+const waitingText = "initial startup completed.\n" +
+	"Node will now attempt to join a running cluster, or wait for `holdfast init`.\n" +
+	"Client connections will be accepted after this completes successfully.\n" +
+	"Check the log file(s) for progress.\n"
+
+func (f *startFlags) writePID() error {
+	if f.pidFile == "" {
+		return nil
+	}
+	if err := os.WriteFile(f.pidFile, fmt.Appendf(nil, "%d\n", os.Getpid()), 0o644); err != nil {
+		return fmt.Errorf("--pid-file: %w", err)
+	}
+	return nil
+}
+
 // announce writes the files that tell others about the node.
 func (f *startFlags) announce(n *server.Node) error {
-	if f.pidFile != "" {
-		if err := os.WriteFile(f.pidFile, fmt.Appendf(nil, "%d\n", os.Getpid()), 0o644); err != nil {
-			return fmt.Errorf("--pid-file: %w", err)
-		}
+	if err := f.writePID(); err != nil {
+		return err
 	}
 	if f.urlFile != "" {
 		if err := os.WriteFile(f.urlFile, []byte(n.SQLURL()+"\n"), 0o644); err != nil {

@@ -67,6 +67,7 @@ type Node struct {
 	port   int
 	http   int
 	flags  []string
+	join   []string // not nil: one of a cluster
 
 	cmd  *exec.Cmd
 	out  *bytes.Buffer
@@ -97,16 +98,21 @@ func start(t testing.TB, store, extern string, flags []string) *Node {
 	t.Helper()
 	n := &Node{t: t, binary: Binary(t), Store: store, Extern: extern,
 		port: freePort(t), http: freePort(t), flags: flags}
-	t.Cleanup(func() {
+	n.cleanUp()
+	n.Restart()
+	return n
+}
+
+// cleanUp kills the process when the test ends.
+func (n *Node) cleanUp() {
+	n.t.Cleanup(func() {
 		if n.cmd != nil {
 			n.Kill()
 		}
-		if t.Failed() {
-			t.Logf("node output:\n%s", n.out)
+		if n.t.Failed() {
+			n.t.Logf("node output:\n%s", n.out)
 		}
 	})
-	n.Restart()
-	return n
 }
 
 // Restart starts the process again, on the same store and ports.
@@ -133,13 +139,28 @@ func (n *Node) Wait(timeout time.Duration) bool {
 
 // Command returns a command that would start this node.
 func (n *Node) Command() *exec.Cmd {
-	args := append([]string{"start-single-node", "--insecure", "--store=" + n.Store, "--external-io-dir=" + n.Extern,
+	kind := "start-single-node"
+	if n.join != nil {
+		kind = "start"
+	}
+	args := append([]string{kind, "--insecure", "--store=" + n.Store, "--external-io-dir=" + n.Extern,
 		fmt.Sprintf("--listen-addr=127.0.0.1:%d", n.port), fmt.Sprintf("--http-addr=127.0.0.1:%d", n.http)}, n.flags...)
+	if n.join != nil {
+		args = append(args, "--join="+strings.Join(n.join, ","))
+	}
 	return exec.Command(n.binary, args...)
 }
 
 // TryStart is Restart that reports failure.
 func (n *Node) TryStart() error {
+	if err := n.launch(); err != nil {
+		return err
+	}
+	return n.await(30 * time.Second)
+}
+
+// launch starts the process.
+func (n *Node) launch() error {
 	n.out = &bytes.Buffer{}
 	n.cmd = n.Command()
 	n.cmd.Stdout, n.cmd.Stderr = n.out, n.out
@@ -148,7 +169,12 @@ func (n *Node) TryStart() error {
 	}
 	n.done = make(chan error, 1)
 	go func(cmd *exec.Cmd, done chan error) { done <- cmd.Wait() }(n.cmd, n.done)
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	return nil
+}
+
+// await waits until the process answers.
+func (n *Node) await(timeout time.Duration) error {
+	for deadline := time.Now().Add(timeout); ; time.Sleep(20 * time.Millisecond) {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		// The other databases are offline while a whole cluster is restored.
 		conn, err := pgx.Connect(ctx, n.URL("system"))
