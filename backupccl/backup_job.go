@@ -15,7 +15,6 @@ import (
 	"github.com/holdfastdb/holdfast/backupccl/backuppb"
 	"github.com/holdfastdb/holdfast/backupccl/extstore"
 	"github.com/holdfastdb/holdfast/backupccl/manifest"
-	"github.com/holdfastdb/holdfast/internal/gcpace"
 	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/keys"
 	"github.com/holdfastdb/holdfast/internal/pgerr"
@@ -40,7 +39,6 @@ const flowRetries = 5
 
 // Resume implements jobs.Resumer.
 func (r *backupResumer) Resume(ctx context.Context, job *jobs.Job) error {
-	defer gcpace.Tighten()()
 	r.log = job.Log
 	d := &backuppb.BackupDetails{}
 	if err := proto.Unmarshal(job.Payload().Details, d); err != nil {

@@ -10,7 +10,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/holdfastdb/holdfast/backupccl/backuppb"
-	"github.com/holdfastdb/holdfast/internal/gcpace"
 	"github.com/holdfastdb/holdfast/internal/keys"
 	"github.com/holdfastdb/holdfast/internal/pgerr"
 	"github.com/holdfastdb/holdfast/internal/systables"
@@ -34,7 +33,6 @@ type restoreResumer struct {
 
 // Resume implements jobs.Resumer.
 func (r *restoreResumer) Resume(ctx context.Context, job *jobs.Job) error {
-	defer gcpace.Tighten()()
 	return r.pauseInstead(job, r.resume(ctx, job))
 }
 

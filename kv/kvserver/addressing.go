@@ -57,10 +57,10 @@ func (r *Replica) publish(ctx context.Context, d *kvpb.RangeDescriptor) error {
 
 // holdsLease says whether the replica serves its range now, without asking for it.
 func (r *Replica) holdsLease() bool {
-	if r.group.Load() == nil {
-		return true
-	}
 	l := r.lease.Load()
+	if l == nil {
+		return true // The only replica.
+	}
 	return r.usable(l) && r.store.clock.Now().Less(l.expiration)
 }
 
