@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
+	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/keys"
 	"github.com/holdfastdb/holdfast/kv"
 	"github.com/holdfastdb/holdfast/kv/kvpb"
@@ -265,4 +267,47 @@ func TestCommitTimestampIsPinned(t *testing.T) {
 		t.Fatalf("got %v, want a retry error", err)
 	}
 	ok(t, txn.Rollback(ctx))
+}
+
+// bound is a commit bound that moves.
+type bound struct{ at map[uint64]hlc.Timestamp }
+
+func (b *bound) CommitBound(token uint64) hlc.Timestamp { return b.at[token] }
+
+// TestBoundCommit: a transaction commits no later than its bound allows when it
+// commits, whatever it did before.
+func TestBoundCommit(t *testing.T) {
+	db := kvtest.NewDB(t)
+	now := func() hlc.Timestamp { return db.Clock().Now() }
+	for _, c := range []struct {
+		name     string
+		writes   bool
+		onePhase bool
+	}{{"writes", true, false}, {"one phase", false, true}, {"reads", false, false}} {
+		t.Run(c.name, func(t *testing.T) {
+			b := &bound{at: map[uint64]hlc.Timestamp{1: now().Add(-time.Second), 2: now().Add(time.Hour)}}
+			run := func(token uint64) error {
+				txn := db.NewTxn(ctx, "bound")
+				defer txn.Rollback(ctx) //nolint:errcheck // It may have committed.
+				txn.BoundCommit(b, token)
+				txn.BoundCommit(b, 2) // The first counts.
+				get(t, txn, key("a"))
+				if c.writes {
+					ok(t, txn.Put(ctx, key("a"), val("x")))
+				}
+				if c.onePhase {
+					batch := txn.NewBatch()
+					batch.Put(key("a"), val("x"))
+					return txn.CommitInBatch(ctx, batch)
+				}
+				return txn.Commit(ctx)
+			}
+			var re *kvpb.TransactionRetryError
+			if err := run(1); !errors.As(err, &re) || re.Reason != kvpb.RetryCommitDeadline {
+				t.Fatalf("past the bound: %v", err)
+			}
+			b.at[1] = now().Add(time.Hour)
+			ok(t, run(1))
+		})
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfastdb/holdfast/internal/hlc"
@@ -43,8 +44,10 @@ type Txn struct {
 
 	mu    sync.Mutex // held while a request is under way
 	state txnState
-	proto kvpb.Transaction
-	retry *kvpb.TransactionRetryError // in txnNeedsRetry
+	// finished: state is txnCommitted or txnRolledBack.
+	finished atomic.Bool
+	proto    kvpb.Transaction
+	retry    *kvpb.TransactionRetryError // in txnNeedsRetry
 
 	// reads is what a refresh has to check: every span read at ReadTimestamp.
 	reads spanSet
@@ -59,7 +62,8 @@ type Txn struct {
 	// pinned: the user saw the commit timestamp, pinnedAt; it must not change.
 	fixed, pinned bool
 	pinnedAt      hlc.Timestamp
-	deadline      hlc.Timestamp
+	bound         CommitBound
+	boundToken    uint64
 	lockTimeout   time.Duration
 	commitTS      hlc.Timestamp
 	onCommit      []func()
@@ -78,12 +82,9 @@ func (t *Txn) Name() string { return t.proto.Name }
 // DB returns the DB that began the transaction.
 func (t *Txn) DB() *DB { return t.db }
 
-// IsFinished says whether the transaction was committed or rolled back.
-func (t *Txn) IsFinished() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.state == txnCommitted || t.state == txnRolledBack
-}
+// IsFinished says whether the transaction was committed or rolled back. It does not
+// wait for a request under way.
+func (t *Txn) IsFinished() bool { return t.finished.Load() }
 
 // IsCommitted says whether the transaction is known to be committed.
 func (t *Txn) IsCommitted() bool {
@@ -152,14 +153,29 @@ func (t *Txn) SetLockTimeout(d time.Duration) {
 	t.lockTimeout = d
 }
 
-// UpdateDeadline sets the latest timestamp at which the transaction may commit;
-// of several calls the earliest deadline counts. A later commit must be retried.
-func (t *Txn) UpdateDeadline(ts hlc.Timestamp) {
+// CommitBound knows a deadline that moves, such as the end of a lease.
+type CommitBound interface {
+	// CommitBound returns the latest timestamp at which a transaction that was
+	// given token may commit.
+	CommitBound(token uint64) hlc.Timestamp
+}
+
+// BoundCommit makes the transaction commit no later than b allows when it commits.
+// The first call counts; a retry forgets it.
+func (t *Txn) BoundCommit(b CommitBound, token uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.deadline.IsEmpty() || ts.Less(t.deadline) {
-		t.deadline = ts
+	if t.bound == nil {
+		t.bound, t.boundToken = b, token
 	}
+}
+
+// deadlineLocked returns the latest timestamp to commit at; empty for no bound.
+func (t *Txn) deadlineLocked() hlc.Timestamp {
+	if t.bound == nil {
+		return hlc.Timestamp{}
+	}
+	return t.bound.CommitBound(t.boundToken)
 }
 
 // OnCommit calls fn after a successful commit, before Commit returns. A retry
@@ -463,27 +479,11 @@ func (t *Txn) prepareForRetryLocked(ctx context.Context) error {
 	t.reads.clear()
 	t.readSeq = 0
 	t.pinned = false
-	t.deadline = hlc.Timestamp{}
+	t.bound = nil
 	t.onCommit = nil
 	t.retry = nil
 	t.state = txnOpen
 	return nil
-}
-
-// ForwardReadTimestamp moves a transaction that has not read anything yet to the
-// present: data that was ingested since it began becomes visible to it. It says
-// whether it could.
-func (t *Txn) ForwardReadTimestamp(_ context.Context) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.state != txnOpen || t.fixed || t.pinned || !t.reads.empty() {
-		return false
-	}
-	now := t.db.clock.Now()
-	t.proto.ReadTimestamp.Forward(now)
-	t.proto.WriteTimestamp.Forward(now)
-	t.proto.UncertaintyLimit.Forward(now.Add(t.db.cfg.UncertaintyInterval))
-	return true
 }
 
 // CheckAlive asks whether another transaction has aborted this one, which it would

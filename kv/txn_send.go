@@ -316,7 +316,7 @@ func (t *Txn) commitLocked(ctx context.Context, b *Batch) error {
 	o.ba.Add(kvpb.Request{
 		Op: kvpb.OpEndTxn, Key: t.proto.Key, Sequence: t.proto.Sequence,
 		Args: &kvpb.EndTxnArgs{
-			Commit: true, LockSpans: t.locks.sorted(), Deadline: t.deadline,
+			Commit: true, LockSpans: t.locks.sorted(), Deadline: t.deadlineLocked(),
 			OnePhase: onePhase && t.proto.Epoch == 0,
 		},
 	})
@@ -339,7 +339,7 @@ func (t *Txn) commitLocked(ctx context.Context, b *Batch) error {
 		}
 		return err
 	}
-	t.state = txnCommitted
+	t.end(txnCommitted)
 	t.commitTS = t.proto.WriteTimestamp
 	if b != nil {
 		b.fill(resp)
@@ -360,12 +360,17 @@ func (t *Txn) commitReadsLocked(ctx context.Context, o *outgoing, b *Batch) erro
 // finishReadsLocked commits a transaction that only read: all of it is of one
 // snapshot, which is a place in the order.
 func (t *Txn) finishReadsLocked() error {
-	if !t.deadline.IsEmpty() && t.deadline.Less(t.proto.ReadTimestamp) {
+	if d := t.deadlineLocked(); !d.IsEmpty() && d.Less(t.proto.ReadTimestamp) {
 		return t.mustRetryLocked(kvpb.RetryCommitDeadline, "the commit deadline has passed", hlc.Timestamp{}, false)
 	}
-	t.state = txnCommitted
+	t.end(txnCommitted)
 	t.commitTS = t.proto.ReadTimestamp
 	return nil
+}
+
+func (t *Txn) end(s txnState) {
+	t.state = s
+	t.finished.Store(true)
 }
 
 // Rollback undoes everything. It is safe to call after the end.
@@ -375,7 +380,7 @@ func (t *Txn) Rollback(ctx context.Context) error {
 	if t.state == txnCommitted || t.state == txnRolledBack {
 		return nil
 	}
-	t.state = txnRolledBack
+	t.end(txnRolledBack)
 	t.onCommit = nil
 	return t.abandonLocked(ctx)
 }
