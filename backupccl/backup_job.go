@@ -39,6 +39,18 @@ const flowRetries = 5
 
 // Resume implements jobs.Resumer.
 func (r *backupResumer) Resume(ctx context.Context, job *jobs.Job) error {
+	return elsewhere(r.run(ctx, job))
+}
+
+// elsewhere leaves a job whose storage only another node can open to that node.
+func elsewhere(err error) error {
+	if errors.Is(err, extstore.ErrOtherNode) {
+		return jobs.MarkElsewhere(err)
+	}
+	return err
+}
+
+func (r *backupResumer) run(ctx context.Context, job *jobs.Job) error {
 	r.log = job.Log
 	d := &backuppb.BackupDetails{}
 	if err := proto.Unmarshal(job.Payload().Details, d); err != nil {

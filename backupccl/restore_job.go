@@ -33,7 +33,7 @@ type restoreResumer struct {
 
 // Resume implements jobs.Resumer.
 func (r *restoreResumer) Resume(ctx context.Context, job *jobs.Job) error {
-	return r.pauseInstead(job, r.resume(ctx, job))
+	return r.pauseInstead(job, elsewhere(r.resume(ctx, job)))
 }
 
 func (r *restoreResumer) resume(ctx context.Context, job *jobs.Job) error {

@@ -94,7 +94,10 @@ func (r *Registry) control(ctx context.Context, txn *kv.Txn, id ID, change func(
 	if err := rec.store(ctx, txn); err != nil {
 		return err
 	}
-	txn.OnCommit(r.wake)
+	txn.OnCommit(func() {
+		r.wake()
+		r.notify()
+	})
 	return nil
 }
 

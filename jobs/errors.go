@@ -16,6 +16,7 @@ const (
 	markPermanent mark = iota + 1
 	markRetryable
 	markPause
+	markElsewhere
 )
 
 type markedError struct {
@@ -31,6 +32,10 @@ func MarkPermanent(err error) error { return &markedError{error: err, mark: mark
 
 // MarkRetryable says that the job may be run again from its last checkpoint.
 func MarkRetryable(err error) error { return &markedError{error: err, mark: markRetryable} }
+
+// MarkElsewhere says that this node cannot do the work and another can: the job is
+// left to whoever takes it, soon.
+func MarkElsewhere(err error) error { return &markedError{error: err, mark: markElsewhere} }
 
 // PauseSelf pauses the job that returns it, with a reason for people.
 func PauseSelf(reason string) error {

@@ -41,6 +41,7 @@ type env struct {
 type process struct {
 	*Registry
 	settings *settings.Registry
+	frozen   *atomic.Bool
 	stop     func()
 }
 
@@ -55,7 +56,9 @@ func (e *env) process(node int64, resumer *funcResumer) *process {
 	if resumer != nil {
 		cfg.Constructors = map[string]func() Resumer{TypeBackup: func() Resumer { return resumer }}
 	}
-	p := &process{Registry: NewRegistry(cfg), settings: reg}
+	frozen := &atomic.Bool{}
+	cfg.Testing.Frozen = frozen.Load
+	p := &process{Registry: NewRegistry(cfg), settings: reg, frozen: frozen}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); p.Run(ctx) }()
@@ -347,6 +350,105 @@ func TestDeadProcessLosesItsJobs(t *testing.T) {
 	}
 	if rec := e.get(id); string(rec.Progress.Details) != "second" || rec.State != Succeeded || rec.NumRuns != 2 {
 		t.Errorf("got %q in state %s after %d runs", rec.Progress.Details, rec.State, rec.NumRuns)
+	}
+}
+
+// TestNewSessionKeepsItsJobs: who looks for jobs may have read the sessions before
+// the one began that holds the job by now.
+func TestNewSessionKeepsItsJobs(t *testing.T) {
+	e := newEnv(t)
+	r, started, finish := blocking()
+	first := e.process(1, r)
+	second := e.process(2, &funcResumer{resume: func(context.Context, *Job) error { return errors.New("stolen") }})
+	id := e.create(first.Registry, New{StartHere: true})
+	<-started
+	if err := second.adoptOne(context.Background(), id, map[string]bool{}); err != nil {
+		t.Fatal(err)
+	}
+	if rec := e.get(id); rec.Coordinator() != 1 || rec.NumRuns != 1 {
+		t.Errorf("the job is now on node %d, in run %d", rec.Coordinator(), rec.NumRuns)
+	}
+	close(finish)
+	if err := first.Wait(context.Background(), id); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestControlFromAnotherProcess: a process that does not run a job pauses, resumes
+// and cancels it, and waits for it.
+func TestControlFromAnotherProcess(t *testing.T) {
+	e := newEnv(t)
+	r, started, finish := blocking()
+	runner := e.process(1, r)
+	other := e.process(2, nil)
+	id := e.create(runner.Registry, New{StartHere: true})
+	<-started
+	waited := make(chan error, 1)
+	go func() { waited <- other.Wait(context.Background(), id) }()
+	if err := e.control(pauseFor(other.Registry, "tea"), id); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-waited; err == nil || !strings.HasSuffix(err.Error(), "with reason: tea") {
+		t.Errorf("who waits elsewhere got %v", err)
+	}
+	if err := e.control(other.Registry.Resume, id); err != nil {
+		t.Fatal(err)
+	}
+	<-started
+	// A third process that starts takes nothing from the first.
+	e.process(3, r)
+	if rec := e.get(id); rec.Coordinator() != 1 {
+		t.Errorf("node %d has the job", rec.Coordinator())
+	}
+	if err := e.control(other.Cancel, id); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Wait(context.Background(), id); err == nil || err.Error() != "job canceled by user" {
+		t.Errorf("got %v", err)
+	}
+	close(finish)
+}
+
+// TestFrozenProcessLosesItsJobs lets a process miss its heartbeats. Another one
+// takes its job over when the session has expired, and not before.
+func TestFrozenProcessLosesItsJobs(t *testing.T) {
+	e := newEnv(t)
+	r, started, finish := blocking()
+	defer close(finish)
+	first := e.process(1, r)
+	second := e.process(2, &funcResumer{resume: func(context.Context, *Job) error { return nil }})
+	id := e.create(first.Registry, New{StartHere: true})
+	<-started
+	time.Sleep(2 * first.cfg.SessionTTL)
+	if rec := e.get(id); rec.Coordinator() != 1 {
+		t.Fatalf("node %d took the job of a living one", rec.Coordinator())
+	}
+	first.frozen.Store(true)
+	if err := second.Wait(context.Background(), id); err != nil {
+		t.Fatal(err)
+	}
+	if rec := e.get(id); rec.Coordinator() != 2 || rec.NumRuns != 2 {
+		t.Errorf("node %d ended the job in run %d", rec.Coordinator(), rec.NumRuns)
+	}
+	first.frozen.Store(false)
+	// The former holder wakes, begins another session and works again.
+	if err := first.Wait(context.Background(), e.create(second.Registry, New{})); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestWorkForAnotherNode: a job that cannot run here goes to one where it can.
+func TestWorkForAnotherNode(t *testing.T) {
+	e := newEnv(t)
+	first := e.process(1, &funcResumer{resume: func(context.Context, *Job) error { return MarkElsewhere(errors.New("not my disk")) }})
+	id := e.create(first.Registry, New{StartHere: true})
+	e.await("a run", func() bool { return len(e.get(id).Payload.ExecutionErrors) > 0 })
+	if rec := e.get(id); rec.State != Running {
+		t.Fatalf("the job is %s", rec.State)
+	}
+	e.process(2, &funcResumer{resume: func(context.Context, *Job) error { return nil }})
+	if err := first.Wait(context.Background(), id); err != nil {
+		t.Fatal(err)
 	}
 }
 

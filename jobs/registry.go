@@ -26,7 +26,21 @@ type Config struct {
 	SessionTTL   time.Duration // a session without a heartbeat for this long is dead
 	Heartbeat    time.Duration // between heartbeats of the session
 	PollInterval time.Duration // between looks for work when nothing wakes the loop
+
+	// Notify tells other nodes that jobs have changed here, so that they Wake; it
+	// does not wait for them. nil leaves it to their polling.
+	Notify  func()
+	Testing Testing
 }
+
+// Testing are hooks for tests.
+type Testing struct {
+	// Frozen says that this process is as one that the system does not let run: it
+	// sends no heartbeats and looks for no jobs. What runs goes on.
+	Frozen func() bool
+}
+
+func (t *Testing) frozen() bool { return t.Frozen != nil && t.Frozen() }
 
 // DefaultConfig returns a Config with all durations set.
 func DefaultConfig() Config {
@@ -162,6 +176,7 @@ func (r *Registry) CreateJob(ctx context.Context, txn *kv.Txn, n New) (ID, error
 			r.start(rec)
 		} else {
 			r.wake()
+			r.notify()
 		}
 	})
 	return rec.ID, nil
@@ -201,6 +216,15 @@ func (r *Registry) wake() {
 	default:
 	}
 	r.broadcast()
+}
+
+// Wake makes the registry look for work now: jobs have changed on another node.
+func (r *Registry) Wake() { r.wake() }
+
+func (r *Registry) notify() {
+	if r.cfg.Notify != nil {
+		r.cfg.Notify()
+	}
 }
 
 // changes returns a channel that is closed when a job changes on this node.
@@ -277,6 +301,7 @@ func (r *Registry) shutdown(ctx context.Context, stop context.CancelCauseFunc) e
 	if err := s.end(ctx); err != nil {
 		r.log.WarnContext(ctx, "ending the job session; it will expire", "err", err)
 	}
+	r.notify()
 	return nil
 }
 
@@ -284,6 +309,9 @@ func (r *Registry) shutdown(ctx context.Context, stop context.CancelCauseFunc) e
 // paused for too long) takes its jobs with it; a new one begins.
 func (r *Registry) heartbeatLoop(ctx context.Context) {
 	for r.sleep(ctx, nil, r.cfg.Heartbeat) == nil {
+		if r.cfg.Testing.frozen() {
+			continue
+		}
 		r.mu.Lock()
 		s, base := r.mu.session, r.mu.base
 		r.mu.Unlock()
@@ -315,6 +343,9 @@ func (r *Registry) stopAll(cause error) {
 // adopt looks at every job that is not at rest: it claims those that nobody
 // holds, starts those that are ours, and tells running ones about requests.
 func (r *Registry) adopt(ctx context.Context) error {
+	if r.cfg.Testing.frozen() {
+		return nil
+	}
 	r.Metrics.adoptIterations.Inc()
 	var ids []ID
 	var live map[string]bool
@@ -384,6 +415,12 @@ func (r *Registry) adoptOne(ctx context.Context, id ID, live map[string]bool) er
 		if rec.claim.session != self.id && live[rec.claim.session] || rec.NextRun.After(r.now()) {
 			return nil
 		}
+		if rec.claim.session != "" && rec.claim.session != self.id {
+			// It may have begun since live was read.
+			if alive, err := sessionAlive(ctx, txn, rec.claim.session); err != nil || alive {
+				return err
+			}
+		}
 		if start, err = r.claimRecord(rec, self); err != nil || !start && rec.claim.session != "" {
 			return err
 		}
@@ -402,6 +439,7 @@ func (r *Registry) adoptOne(ctx context.Context, id ID, live map[string]bool) er
 		r.start(rec)
 	} else if rec.State == Paused {
 		r.broadcast()
+		r.notify()
 	}
 	return nil
 }
@@ -488,6 +526,7 @@ func (r *Registry) runJob(ctx context.Context, rec *Record) {
 		}
 		j.Log.InfoContext(ctx, "job run ended", "from", state, "state", next, "duration", r.now().Sub(began), "err", err)
 		r.broadcast()
+		r.notify()
 		if !goOn {
 			return
 		}
@@ -590,6 +629,10 @@ func (r *Registry) decide(rec *Record, ran State, began time.Time, runErr error,
 			return false, err
 		}
 		return false, rec.move(Paused)
+	case m.mark == markElsewhere:
+		r.addExecutionError(rec, ran, began, runErr)
+		rec.NextRun = r.now().Add(r.cfg.PollInterval)
+		return false, nil
 	case ran == Running && m.mark != markRetryable:
 		rec.Payload.FinalResumeError = encodeError(runErr)
 		return true, rec.move(Reverting)

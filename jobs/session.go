@@ -135,6 +135,24 @@ func liveSessions(ctx context.Context, txn *kv.Txn) (map[string]bool, error) {
 	return live, nil
 }
 
+// sessionAlive says whether a session has a row that has not expired.
+func sessionAlive(ctx context.Context, txn *kv.Txn, id string) (bool, error) {
+	key, err := systables.Sessions.Key([]byte(id))
+	if err != nil {
+		return false, err
+	}
+	got, err := txn.Get(ctx, key)
+	if err != nil || got.Value == nil {
+		return false, err
+	}
+	row, err := systables.Sessions.Decode(key, got.Value)
+	if err != nil {
+		return false, err
+	}
+	expires, err := timestampFrom(row[1].(*apd.Decimal))
+	return !expires.Less(txn.ReadTimestamp()), err
+}
+
 // decimalFrom writes a timestamp as the decimal that AS OF SYSTEM TIME takes.
 func decimalFrom(t hlc.Timestamp) *apd.Decimal {
 	d, _, err := apd.NewFromString(t.AsOfSystemTime())

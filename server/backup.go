@@ -26,6 +26,7 @@ func (n *Node) newBackups(set *settings.Registry, metrics prometheus.Registerer)
 	}
 	id := int32(n.ident.NodeID)
 	ext.NodeID = func() int32 { return id }
+	ext.IsMember = func(node int32) bool { return n.sql != nil && n.sql.IsMember(node) }
 	ext.DisableHTTP = n.cfg.ExternalIODisableHTTP
 	ext.DisableImplicitCredentials = n.cfg.ExternalIODisableImplicitCredential
 	ext.Settings = extstore.RegisterSettings(set)
@@ -36,7 +37,7 @@ func (n *Node) newBackups(set *settings.Registry, metrics prometheus.Registerer)
 		TempDir:              n.storeTempDir(),
 		CreateStatements:     sql.CreateStatements,
 		SystemTablesRestored: func(ctx context.Context) error { return n.sql.SystemTablesRestored(ctx) },
-		Testing:              backupccl.Testing{Hook: crashHook(n.cfg.Testing.CrashAt)},
+		Testing:              backupccl.Testing{Hook: n.jobHook()},
 	})
 	metrics.MustRegister(s.Collectors()...)
 	return s
@@ -50,6 +51,13 @@ func (n *Node) storeTempDir() string {
 		return ""
 	}
 	return filepath.Join(n.cfg.Store.Path, "auxiliary")
+}
+
+func (n *Node) jobHook() func(context.Context, string) error {
+	if fn := n.cfg.Testing.BackupHook; fn != nil {
+		return fn
+	}
+	return crashHook(n.cfg.Testing.CrashAt)
 }
 
 // crashHook returns a hook that kills the process at a place, as kill -9 would;

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,7 +12,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/holdfastdb/holdfast/jobs"
 	"github.com/holdfastdb/holdfast/kv/noderpc"
+	"github.com/holdfastdb/holdfast/sql/catalog"
 )
 
 // ProductName is what the program calls itself.
@@ -79,6 +82,14 @@ type TestingConfig struct {
 	ClockOffset time.Duration
 	// Faults befall what this node sends to others.
 	Faults *noderpc.Faults
+	// BackupHook is called at those places instead; an error ends the run there.
+	BackupHook func(ctx context.Context, place string) error
+	// Jobs are hooks of the job registry, JobSessionTTL the time after which another
+	// node takes its jobs over; 0: as usual.
+	Jobs          jobs.Testing
+	JobSessionTTL time.Duration
+	// Peers changes how the node takes part in the catalog; nil: as usual.
+	Peers func(*catalog.PeersConfig)
 }
 
 // DefaultConfig returns the defaults of the flags.

@@ -417,6 +417,11 @@ func (n *Node) openSQL(ctx context.Context, metrics prometheus.Registerer) error
 	backups := n.newBackups(set, metrics)
 	jobsConfig.Constructors = backups.Constructors()
 	jobsConfig.Constructors[jobs.TypeSchemaChangeGC] = func() jobs.Resumer { return &sql.GCResumer{Server: n.sql} }
+	jobsConfig.Notify = func() { n.sql.JobsChanged() }
+	jobsConfig.Testing = n.cfg.Testing.Jobs
+	if ttl := n.cfg.Testing.JobSessionTTL; ttl > 0 {
+		jobsConfig.SessionTTL, jobsConfig.Heartbeat, jobsConfig.PollInterval = ttl, ttl/4, ttl/4
+	}
 	n.jobs = jobs.NewRegistry(jobsConfig)
 	metrics.MustRegister(n.jobs.Metrics)
 
@@ -442,6 +447,13 @@ func (n *Node) openSQL(ctx context.Context, metrics prometheus.Registerer) error
 	}
 	backups.Connect(n.jobs, srv.Catalog())
 	n.sql = srv
+	peers, err := srv.Join(ctx, n.cfg.Testing.Peers)
+	if err != nil {
+		return err
+	}
+	// Sessions that end drop their temporary tables, which takes the lease.
+	n.onStop("lease on the catalog", peers.Leave)
+	n.background("catalog", peers.Run)
 	n.onStop("SQL", func(ctx context.Context) error { srv.Close(ctx); return nil })
 	if err := n.whenAvailable(ctx, "the cluster settings", srv.LoadSettings); err != nil {
 		return err

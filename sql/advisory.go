@@ -8,7 +8,8 @@ import (
 )
 
 // advisoryLocks are locks on numbers to which applications give a meaning:
-// pg_advisory_lock and its relatives. They live in this node's memory.
+// pg_advisory_lock and its relatives. What sessions hold is in this node's memory;
+// see advisory_cluster.go for what nodes hold of each other.
 //
 // A lock is held exclusively by one session or shared by several, and as often as
 // it was asked for; it goes when the session or, for the xact forms, when the
@@ -110,7 +111,7 @@ func (a *advisoryLocks) release(session uint64, key advisoryKey, shared bool) bo
 
 // releaseAll gives back what a session holds: for its transaction, and also the
 // rest if sessionToo.
-func (a *advisoryLocks) releaseAll(session uint64, xact, sessionToo bool) {
+func (a *advisoryLocks) releaseAll(session uint64, xact, sessionToo bool) (touched []advisoryKey) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for key, l := range a.locks {
@@ -125,7 +126,22 @@ func (a *advisoryLocks) releaseAll(session uint64, xact, sessionToo bool) {
 			h.session = [2]int{}
 		}
 		a.tidy(key, l, session)
+		touched = append(touched, key)
 	}
+	return touched
+}
+
+// undo takes back one acquisition.
+func (a *advisoryLocks) undo(session uint64, key advisoryKey, mode builtins.AdvisoryMode) {
+	if !mode.Xact {
+		a.release(session, key, mode.Shared)
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	l := a.locks[key]
+	l.holders[session].xact[way(mode.Shared)]--
+	a.tidy(key, l, session)
 }
 
 // tidy wakes those who wait and forgets what nobody holds.
@@ -143,7 +159,14 @@ func (a *advisoryLocks) tidy(key advisoryKey, l *advisoryLock, session uint64) {
 // AdvisoryLock implements builtins.Env.
 func (e *evalEnv) AdvisoryLock(ctx context.Context, key builtins.AdvisoryKey, mode builtins.AdvisoryMode) (bool, error) {
 	s := e.p.s
-	ok, err := s.srv.advisory.acquire(ctx, s.id, advisoryKey{e.CurrentDatabase(), key}, mode)
+	k := advisoryKey{e.CurrentDatabase(), key}
+	ok, err := s.srv.advisory.acquire(ctx, s.id, k, mode)
+	if ok && err == nil {
+		if ok, err = s.srv.claimAdvisory(ctx, k, mode); !ok {
+			s.srv.advisory.undo(s.id, k, mode)
+			s.srv.advisoryReleased([]advisoryKey{k})
+		}
+	}
 	if ok && mode.Xact {
 		s.advisoryXact = true
 	}
@@ -155,18 +178,24 @@ func (e *evalEnv) AdvisoryLock(ctx context.Context, key builtins.AdvisoryKey, mo
 
 // AdvisoryUnlock implements builtins.Env.
 func (e *evalEnv) AdvisoryUnlock(key builtins.AdvisoryKey, shared bool) bool {
-	return e.p.s.srv.advisory.release(e.p.s.id, advisoryKey{e.CurrentDatabase(), key}, shared)
+	k := advisoryKey{e.CurrentDatabase(), key}
+	ok := e.p.s.srv.advisory.release(e.p.s.id, k, shared)
+	if ok {
+		e.p.s.srv.advisoryReleased([]advisoryKey{k})
+	}
+	return ok
 }
 
 // AdvisoryUnlockAll implements builtins.Env.
 func (e *evalEnv) AdvisoryUnlockAll() {
-	e.p.s.srv.advisory.releaseAll(e.p.s.id, false, true)
+	srv := e.p.s.srv
+	srv.advisoryReleased(srv.advisory.releaseAll(e.p.s.id, false, true))
 }
 
 // endAdvisoryXact gives back the locks of a transaction that has ended.
 func (s *Session) endAdvisoryXact() {
 	if s.advisoryXact {
 		s.advisoryXact = false
-		s.srv.advisory.releaseAll(s.id, true, false)
+		s.srv.advisoryReleased(s.srv.advisory.releaseAll(s.id, true, false))
 	}
 }

@@ -23,9 +23,10 @@ func (p *planner) hasBackupPrivilege(ctx context.Context, d catalog.Descriptor, 
 	return ok && catalog.HasPrivilege(d.Privileges(), roles, priv), nil
 }
 
-// SystemTablesRestored forgets what the node remembers of system tables, which a
-// restore has replaced.
+// SystemTablesRestored forgets what this and the other nodes remember of system
+// tables, which a restore has replaced.
 func (s *Server) SystemTablesRestored(ctx context.Context) error {
 	s.roles.clear()
+	s.tell(ctx, catalog.EverythingChange)
 	return s.LoadSettings(ctx)
 }

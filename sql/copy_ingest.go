@@ -8,7 +8,6 @@ import (
 
 	"github.com/holdfastdb/holdfast/internal/keys"
 	"github.com/holdfastdb/holdfast/internal/pgerr"
-	"github.com/holdfastdb/holdfast/internal/systables"
 	"github.com/holdfastdb/holdfast/kv"
 	"github.com/holdfastdb/holdfast/kv/storage"
 	"github.com/holdfastdb/holdfast/sql/catalog"
@@ -26,7 +25,7 @@ import (
 // way.
 type ingester struct {
 	w        *rowWriter
-	clears   bool            // a rollback will clear what is ingested
+	owned    bool            // a rollback will clear what is ingested
 	newTable bool            // the whole table is this transaction's
 	begun    map[uint32]bool // indexes of which something has been ingested
 }
@@ -54,15 +53,26 @@ func (p *planner) newIngester(w *rowWriter) *ingester {
 // first ingests the first chunk of an index, which finds out whether that is
 // possible.
 func (in *ingester) first(ctx context.Context, c *bulkChunk) error {
-	if !in.clears {
-		in.clears = true
-		in.clearOnRollback()
+	if err := in.own(ctx, c.index.ID); err != nil {
+		return err
 	}
 	if err := in.ingest(ctx, c, true); err != nil {
 		return err
 	}
 	in.begun[c.index.ID] = true
 	return nil
+}
+
+// own sees to what becomes of an index that is about to be filled.
+func (in *ingester) own(ctx context.Context, index uint32) error {
+	if in.newTable {
+		if in.owned {
+			return nil
+		}
+		index = 0
+	}
+	in.owned = true
+	return in.w.p.ownRows(ctx, in.w.desc.ID(), index)
 }
 
 // ingest gives a chunk to the ranges of its index.
@@ -149,32 +159,6 @@ func buildSST(pairs []kv.Pair) ([]byte, error) {
 	}
 	_, err := w.Finish()
 	return buf.Bytes(), err
-}
-
-// clearOnRollback removes what was ingested into a new table if the transaction
-// does not commit. An index of an older table has an id that is never used again
-// (see claimIndexIDs); what was ingested there, or by a process that ends too
-// early, costs space and nothing else.
-func (in *ingester) clearOnRollback() {
-	if !in.newTable {
-		return
-	}
-	srv, desc := in.w.p.srv, in.w.desc
-	tx := &in.w.p.s.tx
-	tx.afterRollback = append(tx.afterRollback, func(ctx context.Context) {
-		// A commit whose outcome is not known may have happened.
-		key, err := systables.Descriptor.Key(int64(desc.ID()))
-		var stored kv.KeyValue
-		if err == nil {
-			stored, err = srv.db.Get(ctx, key)
-		}
-		if err == nil && len(stored.Value) == 0 {
-			err = srv.db.ClearRange(ctx, desc.Span())
-		}
-		if err != nil {
-			srv.log.WarnContext(ctx, "clearing ingested rows of a transaction that did not commit", "err", err)
-		}
-	})
 }
 
 // finish moves the transaction to where it sees what was ingested.

@@ -152,7 +152,7 @@ func (p *planner) claimIndexIDs(ctx context.Context, table catalog.ID, ids []uin
 	return catalog.ClaimIndexID(ctx, p.srv.db, table, slices.Max(ids))
 }
 
-// lockTable keeps other transactions of the node from using a relation until
+// lockTable keeps other transactions of all nodes from using a relation until
 // this one ends, and waits until none does. Schema changes take it, as they take
 // ACCESS EXCLUSIVE in PostgreSQL.
 func (p *planner) lockTable(ctx context.Context, id catalog.ID) error {
@@ -166,10 +166,6 @@ func (p *planner) lockTable(ctx context.Context, id catalog.ID) error {
 		p.s.tx.locked = map[catalog.ID]bool{}
 	}
 	p.s.tx.locked[id] = true
-	// What others committed while this transaction waited must be seen.
-	if !p.txn.HasWrites() {
-		p.txn.ForwardReadTimestamp(ctx)
-	}
 	return nil
 }
 
@@ -188,6 +184,9 @@ func (p *planner) writeNew(ctx context.Context, pb *catalogpb.TableDescriptor) e
 	}
 	p.s.tx.created[pb.Id] = true
 	if pb.Temporary {
+		if err := p.srv.noteOwned(ctx, p.txn.Put, ownedTemporary, pb.Id, 0); err != nil {
+			return err
+		}
 		p.afterCommit(func(context.Context) error {
 			p.s.temporary = append(p.s.temporary, pb.Id)
 			return nil

@@ -127,6 +127,11 @@ func (d *dropper) relation(ctx context.Context, id catalog.ID) error {
 	if err := d.remove(ctx, pb); err != nil {
 		return err
 	}
+	if pb.Temporary {
+		if err := d.p.txn.Del(ctx, ownedThing{d.p.srv.process(), ownedTemporary, id, 0}.key()); err != nil {
+			return err
+		}
+	}
 	for _, s := range owned {
 		if !d.going[s] {
 			if err := d.relation(ctx, s); err != nil {

@@ -812,6 +812,10 @@ func (e *evalEnv) EnumValues(ctx context.Context, id oid.Oid) ([]tree.Datum, boo
 // CancelBackend stops the running statement of another session.
 func (e *evalEnv) CancelBackend(ctx context.Context, pid int32, terminate bool) (bool, error) {
 	target := e.p.srv.SessionByID(uint64(pid))
+	if node := nodeOfSession(uint64(pid)); target == nil && node != e.p.srv.cfg.NodeID && e.p.srv.IsMember(node) {
+		e.p.warn("01000", "PID %d is a session of node %d; only that node can cancel it", pid, node)
+		return false, nil
+	}
 	if target == nil {
 		e.p.warn("01000", "PID %d is not a PostgreSQL backend process", pid)
 		return false, nil

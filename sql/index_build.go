@@ -138,6 +138,13 @@ func (b *indexBuilder) flush(ctx context.Context) error {
 	if err := b.wait(); err != nil {
 		return err
 	}
+	if !b.ingested && !b.p.newInTxn(b.table.ID()) {
+		for _, x := range b.indexes {
+			if err := b.p.ownRows(ctx, b.table.ID(), x.ID); err != nil {
+				return err
+			}
+		}
+	}
 	pairs := b.pairs
 	b.pairs, b.bytes = make([]kv.Pair, 0, len(pairs)), 0
 	b.ingested = true

@@ -10,13 +10,31 @@ import (
 	"github.com/holdfastdb/holdfast/sql/catalog/catalogpb"
 )
 
-// roleCache remembers role memberships until roles change on this node.
+// roleCache remembers role memberships until roles change, here or elsewhere.
 type roleCache struct {
 	mu struct {
 		sync.Mutex
 		byUser map[string]map[string]bool
 		epoch  uint64
+		// suspended counts the changes under way on other nodes.
+		suspended int
 	}
+}
+
+// suspend makes everybody read memberships from the store: they are about to change.
+func (c *roleCache) suspend() {
+	c.clear()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.suspended++
+}
+
+// resume undoes suspend.
+func (c *roleCache) resume() {
+	c.clear()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.suspended--
 }
 
 func (c *roleCache) get(user string) (map[string]bool, uint64) {
@@ -28,7 +46,7 @@ func (c *roleCache) get(user string) (map[string]bool, uint64) {
 func (c *roleCache) put(user string, roles map[string]bool, epoch uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.mu.epoch != epoch {
+	if c.mu.epoch != epoch || c.mu.suspended > 0 {
 		return
 	}
 	if c.mu.byUser == nil {
@@ -65,7 +83,7 @@ func (p *planner) rolesOf(ctx context.Context, user string) (map[string]bool, er
 		return nodeRoles, nil
 	}
 	cached, epoch := p.srv.roles.get(user)
-	if cached != nil && !p.s.tx.rolesChanged {
+	if cached != nil && !p.s.tx.rolesChanged && p.srv.catalog.Leased(p.txn.ReadTimestamp()) {
 		return cached, nil
 	}
 	members := map[string][]string{} // member → roles

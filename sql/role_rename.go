@@ -40,7 +40,9 @@ func (p *planner) renameRole(ctx context.Context, n *parser.AlterRoleRename) err
 	} else if row != nil {
 		return pgerr.Newf(pgerr.DuplicateObject, "role \"%s\" already exists", to)
 	}
-	p.rolesWillChange()
+	if err := p.rolesWillChange(ctx); err != nil {
+		return err
+	}
 	for _, t := range []struct {
 		table *systables.Table
 		cols  []int

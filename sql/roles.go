@@ -60,11 +60,19 @@ func (p *planner) mustRole(ctx context.Context, name string) (systables.Row, err
 	return row, err
 }
 
-func (p *planner) rolesWillChange() {
+// rolesWillChange precedes a change of roles or memberships: until it is committed
+// nobody, here or on another node, uses what is remembered of them.
+func (p *planner) rolesWillChange(ctx context.Context) error {
+	if !p.s.tx.rolesChanged {
+		if err := p.cat.Announce(ctx, catalog.RolesChange); err != nil {
+			return err
+		}
+	}
 	p.s.tx.rolesChanged = true
 	p.schemaChanged()
 	roles := &p.srv.roles
 	p.txn.OnCommit(roles.clear)
+	return nil
 }
 
 func (p *planner) requireCreateRole(ctx context.Context) error {
@@ -93,7 +101,9 @@ func (p *planner) createRole(ctx context.Context, n *parser.CreateRole) error {
 		}
 		return pgerr.Newf(pgerr.DuplicateObject, "a role/user named %s already exists", name)
 	}
-	p.rolesWillChange()
+	if err := p.rolesWillChange(ctx); err != nil {
+		return err
+	}
 	id, err := p.srv.db.Inc(ctx, rowenc.SequenceKey(catalog.RoleIDSequenceID), 1)
 	if err != nil {
 		return err
@@ -274,7 +284,9 @@ func (p *planner) alterRole(ctx context.Context, n *parser.AlterRole) error {
 	if name == catalog.AdminRole {
 		return pgerr.Newf(pgerr.InsufficientPrivilege, "cannot edit admin role")
 	}
-	p.rolesWillChange()
+	if err := p.rolesWillChange(ctx); err != nil {
+		return err
+	}
 	return p.setRoleOptions(ctx, name, row[3].(int64), n.Options)
 }
 
@@ -362,7 +374,9 @@ func (p *planner) dropRoles(ctx context.Context, n *parser.DropRole) error {
 		if err := p.roleIsUnused(ctx, name); err != nil {
 			return err
 		}
-		p.rolesWillChange()
+		if err := p.rolesWillChange(ctx); err != nil {
+			return err
+		}
 		for _, t := range []struct {
 			table *systables.Table
 			cols  []int
@@ -465,7 +479,9 @@ func (p *planner) addMember(ctx context.Context, role, member string, admin bool
 	if role == member {
 		return pgerr.Newf("0LP01", "%s cannot be a member of itself", role)
 	}
-	p.rolesWillChange()
+	if err := p.rolesWillChange(ctx); err != nil {
+		return err
+	}
 	up, err := p.rolesOf(ctx, role)
 	if err != nil {
 		return err
@@ -527,7 +543,9 @@ func (p *planner) grantRole(ctx context.Context, n *parser.GrantRole) error {
 			if old == nil {
 				continue
 			}
-			p.rolesWillChange()
+			if err := p.rolesWillChange(ctx); err != nil {
+				return err
+			}
 			var row systables.Row
 			if n.AdminOption {
 				row = slices.Clone(old)

@@ -45,6 +45,7 @@ type Server struct {
 	clock   *hlc.Clock
 	log     *slog.Logger
 	catalog *catalog.Cache
+	peers   *catalog.Peers // nil: the keyspace has no other server
 	memPool *exec.Pool
 	stats   tableStats
 	rowIDs  rowIDs

@@ -85,10 +85,29 @@ var errTransactionTimeout = pgerr.New(transactionTimeout, "canceling statement d
 var errQueryCanceled = pgerr.New(pgerr.QueryCanceled, "canceling statement due to user request")
 var errStatementTimeout = pgerr.New(pgerr.QueryCanceled, "canceling statement due to statement timeout")
 
+// sessionsPerNode is how many ids of sessions a node has. The id of the node stands
+// above them, so an id, which clients know as a PID of 31 bits, is of one session in
+// the cluster.
+const sessionsPerNode = 1 << 20
+
+func (s *Server) newSessionID() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		id := uint64(s.cfg.NodeID)*sessionsPerNode + s.nextSessionID.Add(1)%sessionsPerNode
+		if s.mu.sessions[id] == nil {
+			return id
+		}
+	}
+}
+
+// nodeOfSession returns the node whose session an id names.
+func nodeOfSession(id uint64) int32 { return int32(id / sessionsPerNode) }
+
 // NewSession opens a session for an authenticated user.
 func (s *Server) NewSession(ctx context.Context, args SessionArgs) (*Session, error) {
 	sess := &Session{
-		srv: s, args: args, id: s.nextSessionID.Add(1),
+		srv: s, args: args, id: s.newSessionID(),
 		prepared: map[string]*Prepared{}, portals: map[string]*Portal{},
 	}
 	sess.tx.s = sess
@@ -122,7 +141,7 @@ func (s *Session) Close(ctx context.Context) {
 	s.srv.mu.Unlock()
 }
 
-// ID identifies the session on this node. Safe for concurrent use.
+// ID identifies the session in the cluster. Safe for concurrent use.
 func (s *Session) ID() uint64 { return s.id }
 
 // User is the session's user.

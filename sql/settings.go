@@ -6,6 +6,7 @@ import (
 	"io"
 	"sort"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
@@ -55,18 +56,29 @@ type sessionState struct {
 func (s *Session) closeState(ctx context.Context) {
 	s.dropTemporary(context.WithoutCancel(ctx))
 	if s.advisoryUsed {
-		s.srv.advisory.releaseAll(s.id, true, true)
+		s.srv.advisoryReleased(s.srv.advisory.releaseAll(s.id, true, true))
 	}
 }
 
 // idText names the session in SHOW SESSIONS and CANCEL SESSION.
 func (s *Session) idText() string { return fmt.Sprintf("%016x%016x", s.srv.cfg.NodeID, s.id) }
 
+// nodeInIDText returns the node of such a name, 0 if it is none.
+func nodeInIDText(id string) int32 {
+	var node, session uint64
+	if _, err := fmt.Sscanf(id, "%16x%16x", &node, &session); err != nil || len(id) != 32 {
+		return 0
+	}
+	return int32(node)
+}
+
 // serverState is what the node keeps for schema changes, settings, sequences.
 type serverState struct {
 	roles    roleCache
 	advisory advisoryLocks
-	settings *settings.Registry
+	// advisoryMu serializes what this node writes of a lock for others to see.
+	advisoryMu [advisoryStripes]sync.Mutex
+	settings   *settings.Registry
 }
 
 // ExternalConfig is the part of ServerConfig that schema changes, jobs and
@@ -163,20 +175,27 @@ func (s *Server) LoadSettings(ctx context.Context) error {
 }
 
 // settingsPoll is how often settings are read again, should another node have
-// changed them.
+// changed them and its word not have come here.
 const settingsPoll = 5 * time.Second
 
-// Run keeps the node's view of cluster settings fresh until ctx is done.
+// Run keeps the node's view of cluster settings fresh, and clears what other
+// processes have left, until ctx is done.
 func (s *Server) Run(ctx context.Context) error {
 	if err := s.LoadSettings(ctx); err != nil {
 		return err
 	}
-	tick := time.NewTicker(settingsPoll)
+	tick, sweep := time.NewTicker(settingsPoll), time.NewTicker(sweepInterval)
 	defer tick.Stop()
+	defer sweep.Stop()
+	var w sweeper
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-sweep.C:
+			if err := w.run(ctx, s); err != nil && ctx.Err() == nil {
+				s.log.WarnContext(ctx, "clearing what former processes have left; will retry", "err", err)
+			}
 		case <-tick.C:
 			if err := s.LoadSettings(ctx); err != nil && ctx.Err() == nil {
 				s.log.WarnContext(ctx, "cluster settings stay as they are", "err", err)
@@ -373,7 +392,7 @@ func (p *planner) resetAllVars(context.Context) error {
 }
 
 // setClusterSetting runs SET CLUSTER SETTING. The change is durable when the
-// statement returns, and in effect on this node.
+// statement returns, and in effect on all nodes that answer.
 func (p *planner) setClusterSetting(ctx context.Context, n *tree.SetClusterSetting) error {
 	if p.s.tx.explicit() {
 		return pgerr.New(pgerr.ActiveSQLTransaction, "SET CLUSTER SETTING cannot be used inside a multi-statement transaction")
@@ -413,7 +432,13 @@ func (p *planner) setClusterSetting(ctx context.Context, n *tree.SetClusterSetti
 	if err := p.putSystemRow(ctx, systables.Settings, old, row); err != nil {
 		return err
 	}
-	p.afterCommit(func(ctx context.Context) error { return p.srv.LoadSettings(ctx) })
+	p.afterCommit(func(ctx context.Context) error {
+		if err := p.srv.LoadSettings(ctx); err != nil {
+			return err
+		}
+		p.srv.tell(ctx, catalog.SettingsChange)
+		return nil
+	})
 	return nil
 }
 

@@ -296,6 +296,10 @@ func (p *planner) cancelQueries(_ context.Context, sel *tree.Select, ifExists bo
 				if ifExists {
 					continue
 				}
+				if node := nodeInIDText(want); node != p.srv.cfg.NodeID && p.srv.IsMember(node) {
+					return pgerr.Newf(pgerr.FeatureNotSupported, "could not cancel query %s: it runs on node %d, and this is node %d", want, node, p.srv.cfg.NodeID).
+						WithHint("Connect to node %d and run the statement there.", node)
+				}
 				return pgerr.Newf(pgerr.InvalidParameterValue, "could not cancel query %s: query ID not found", want)
 			}
 			if !admin && found.args.User != p.s.data.User {

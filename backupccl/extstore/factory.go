@@ -2,6 +2,7 @@ package extstore
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -14,6 +15,8 @@ type Config struct {
 	ExternalIODir string
 	// NodeID is this node; nodelocal://<id> of another node is refused.
 	NodeID func() int32
+	// IsMember says whether the cluster has a node; nil: no other than this.
+	IsMember func(node int32) bool
 	// DisableHTTP refuses custom endpoints.
 	DisableHTTP bool
 	// DisableImplicitCredentials refuses AUTH=implicit.
@@ -55,6 +58,24 @@ type Factory struct {
 
 // NewFactory returns a Factory for this node.
 func NewFactory(cfg Config) *Factory { return &Factory{cfg: cfg} }
+
+// ErrOtherNode is what an error is about a store that only another node can open.
+var ErrOtherNode = errors.New("the store is on another node")
+
+type otherNodeError struct{ cause *pgerr.Error }
+
+func (e *otherNodeError) Error() string        { return e.cause.Error() }
+func (e *otherNodeError) Unwrap() error        { return e.cause }
+func (e *otherNodeError) Is(target error) bool { return target == ErrOtherNode }
+
+func (f *Factory) explainOther(u *URI, id, self int32) *pgerr.Error {
+	if f.cfg.IsMember != nil && f.cfg.IsMember(id) {
+		return pgerr.Newf(pgerr.InvalidParameterValue, "%s is on the disk of node %d, and this is node %d", u.Redacted(), id, self).
+			WithHint("Run the statement on node %d. Where all nodes see one directory, nodelocal://self names it on each.", id)
+	}
+	return pgerr.Newf(pgerr.InvalidParameterValue, "node %d of %s is not part of this cluster", id, u.Redacted()).
+		WithHint("Use nodelocal://%d or nodelocal://self.", self)
+}
 
 // Open returns the store that a URI names, with retries, limits and metrics
 // around it. It does not test that the place can be reached.
@@ -115,8 +136,7 @@ func (f *Factory) Check(u *URI) error {
 			return err
 		}
 		if self := f.cfg.NodeID(); id != 0 && id != self {
-			return pgerr.Newf(pgerr.InvalidParameterValue, "node %d of %s is not part of this cluster", id, u.Redacted()).
-				WithHint("Use nodelocal://%d or nodelocal://self.", self)
+			return &otherNodeError{f.explainOther(u, id, self)}
 		}
 	case "s3":
 		if f.cfg.DisableHTTP && u.Params.Get(s3Endpoint) != "" {

@@ -20,11 +20,11 @@ import (
 // transaction that began before may go on with the version it has: schema
 // changes are made so that two neighbouring versions can be used at once, and
 // WaitForOneVersion tells the schema changer when the older one is out of use.
-// With several nodes, leases on (id, version) take the place of these two calls;
-// nothing else here changes.
+// With several nodes, Peers does for all of them what these two calls do for one.
 type Cache struct {
 	system     map[ID]Descriptor
 	systemName map[namespaceKey]ID
+	peers      *Peers // nil: no other node uses the keyspace; set before the first use
 
 	mu struct {
 		sync.Mutex
@@ -48,6 +48,17 @@ type Cache struct {
 		// and does not enter the cache.
 		changedAt hlc.Timestamp
 		changed   chan struct{} // closed and replaced when uses shrink
+
+		// With peers: what is cached may be used by transactions below leaseEnd, and
+		// they commit below it while leaseGen stays. suspended counts the changes of
+		// other nodes under way to descriptors, announcing are the collections that
+		// wait for other nodes, and lastUse is the latest time of a transaction that
+		// has ended here.
+		leaseEnd   int64
+		leaseGen   uint64
+		suspended  map[ID]int
+		announcing map[*Collection]*announcing
+		lastUse    hlc.Timestamp
 	}
 }
 
@@ -72,6 +83,8 @@ func NewCache() (*Cache, error) {
 	c.mu.holders = make(map[ID]map[*Collection]struct{})
 	c.mu.exclusive = make(map[ID]*Collection)
 	c.mu.waiting = make(map[*Collection]lockWait)
+	c.mu.suspended = make(map[ID]int)
+	c.mu.announcing = make(map[*Collection]*announcing)
 	c.mu.changed = make(chan struct{})
 	c.clearLocked()
 	return c, nil
@@ -113,6 +126,10 @@ func (c *Cache) invalidateAt(ts hlc.Timestamp, ids ...ID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.mu.changedAt.Forward(ts)
+	c.forgetLocked(ids)
+}
+
+func (c *Cache) forgetLocked(ids []ID) {
 	for _, id := range ids {
 		delete(c.mu.byID, id)
 		delete(c.mu.enums, id)
@@ -131,30 +148,87 @@ func (c *Cache) invalidateAt(ts hlc.Timestamp, ids ...ID) {
 	c.mu.epoch++
 }
 
+// suspend makes transactions read these descriptors from the store: another node
+// is about to change them.
+func (c *Cache) suspend(ids []ID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, id := range ids {
+		c.mu.suspended[id]++
+	}
+	c.forgetLocked(ids)
+}
+
+// resume undoes suspend. What was read below ts may be of before the change.
+func (c *Cache) resume(ids []ID, ts hlc.Timestamp) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, id := range ids {
+		if c.mu.suspended[id]--; c.mu.suspended[id] <= 0 {
+			delete(c.mu.suspended, id)
+		}
+	}
+	c.mu.changedAt.Forward(ts)
+	c.forgetLocked(ids)
+}
+
+// usableLocked says whether a transaction that reads at ts may use what is cached
+// of a descriptor.
+func (c *Cache) usableLocked(id ID, ts hlc.Timestamp) bool {
+	return c.peers == nil || ts.WallTime < c.mu.leaseEnd && c.mu.suspended[id] == 0
+}
+
+// CommitBound implements kv.CommitBound: a transaction that used the cache under a
+// lease commits before that ends.
+func (c *Cache) CommitBound(lease uint64) hlc.Timestamp {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if lease != c.mu.leaseGen {
+		return hlc.Timestamp{WallTime: 1} // Never.
+	}
+	return hlc.Timestamp{WallTime: max(c.mu.leaseEnd, 1)}
+}
+
+// Leased says whether a transaction that reads at ts may use what this node
+// remembers of the catalog.
+func (c *Cache) Leased(ts hlc.Timestamp) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.peers == nil || ts.WallTime < c.mu.leaseEnd
+}
+
+// usedUntil returns the latest of now and the times of transactions that ended.
+func (c *Cache) usedUntil(now hlc.Timestamp) hlc.Timestamp {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return hlc.Later(now, c.mu.lastUse)
+}
+
 func (c *Cache) epoch() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.mu.epoch
 }
 
-// get returns a cached descriptor that a transaction reading at ts may use.
-func (c *Cache) get(id ID, ts hlc.Timestamp) Descriptor {
+// get returns a cached descriptor that a transaction reading at ts may use, and
+// under which lease; 0 stands for none.
+func (c *Cache) get(id ID, ts hlc.Timestamp) (Descriptor, uint64) {
 	if d := c.system[id]; d != nil {
-		return d
+		return d, 0
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	d := c.mu.byID[id]
-	if d == nil || ts.Less(d.ModificationTime()) {
-		return nil
+	if d == nil || ts.Less(d.ModificationTime()) || !c.usableLocked(id, ts) {
+		return nil, 0
 	}
-	return d
+	return d, c.mu.leaseGen
 }
 
 func (c *Cache) put(d Descriptor, epoch uint64, readAt hlc.Timestamp) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.mu.epoch != epoch || readAt.Less(c.mu.changedAt) {
+	if c.mu.epoch != epoch || readAt.Less(c.mu.changedAt) || !c.usableLocked(d.ID(), readAt) {
 		return
 	}
 	if old := c.mu.byID[d.ID()]; old == nil || old.Version() < d.Version() {
@@ -174,7 +248,7 @@ func (c *Cache) lookup(k namespaceKey, ts hlc.Timestamp) (ID, bool) {
 	}
 	// The name is only as good as the descriptor that bears it.
 	d := c.mu.byID[id]
-	if d == nil || nameOf(d) != k || ts.Less(d.ModificationTime()) {
+	if d == nil || nameOf(d) != k || ts.Less(d.ModificationTime()) || !c.usableLocked(id, ts) {
 		return 0, false
 	}
 	return id, true
@@ -242,9 +316,14 @@ func (c *Cache) release(who *Collection, used map[ID]uint64) {
 	if len(used)+len(who.entered)+len(who.exclusive) == 0 {
 		return
 	}
+	var last hlc.Timestamp
+	if who.txn != nil {
+		last = who.txn.ProvisionalCommitTimestamp() // Not under the mutex: it takes one itself.
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.leaveLocked(who)
+	c.mu.lastUse.Forward(last)
 	for id, v := range used {
 		m := c.mu.uses[id]
 		if m[v]--; m[v] <= 0 {

@@ -132,6 +132,11 @@ func (t *fakeTxn) ReadTimestamp() hlc.Timestamp { return t.ts }
 func (t *fakeTxn) IsFixed() bool                { return t.fixed }
 func (t *fakeTxn) OnCommit(fn func())           { t.hooks = append(t.hooks, fn) }
 
+func (t *fakeTxn) ProvisionalCommitTimestamp() hlc.Timestamp { return t.ts }
+func (t *fakeTxn) RefreshToNow(context.Context) error        { return nil }
+func (t *fakeTxn) IsFinished() bool                          { return false }
+func (t *fakeTxn) BoundCommit(kv.CommitBound, uint64)        {}
+
 // CommitTimestamp is that of commit, which advances the clock by one.
 func (t *fakeTxn) CommitTimestamp() hlc.Timestamp { return hlc.Timestamp{WallTime: t.s.now} }
 

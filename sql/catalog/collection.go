@@ -25,6 +25,11 @@ type Txn interface {
 	IsFixed() bool
 	OnCommit(fn func())
 	CommitTimestamp() hlc.Timestamp
+
+	ProvisionalCommitTimestamp() hlc.Timestamp
+	RefreshToNow(ctx context.Context) error
+	IsFinished() bool
+	BoundCommit(b kv.CommitBound, token uint64)
 }
 
 var _ Txn = (*kv.Txn)(nil)
@@ -53,6 +58,13 @@ type Collection struct {
 	// exclusive are the descriptors this collection has locked; see lock.go.
 	exclusive map[ID]struct{}
 	entered   map[ID]struct{}
+
+	// announced names what other nodes were told of the transaction, in so many
+	// parts. A foreign collection stands for a transaction of another node.
+	announced     string
+	announcements int
+	foreign       bool
+	isBound       bool
 }
 
 // NewCollection returns a collection for txn.
@@ -64,6 +76,9 @@ func (c *Cache) NewCollection(txn Txn) *Collection {
 // collection can be used again, for the next attempt of its transaction.
 func (c *Collection) Release() {
 	c.cache.release(c, c.used)
+	if c.announced != "" && !c.foreign {
+		c.cache.peers.Wake()
+	}
 	*c = Collection{cache: c.cache, txn: c.txn}
 }
 
@@ -136,8 +151,11 @@ func (c *Collection) ByID(ctx context.Context, id ID) (Descriptor, error) {
 		if err := c.enter(ctx, id); err != nil {
 			return nil, err
 		}
-		if d := c.cache.get(id, c.txn.ReadTimestamp()); d != nil {
+		if d, lease := c.cache.get(id, c.txn.ReadTimestamp()); d != nil {
 			c.noteUse(d)
+			if lease != 0 {
+				c.bindTo(lease)
+			}
 			return d, nil
 		}
 	} else if d := c.cache.system[id]; d != nil {
@@ -156,6 +174,30 @@ func (c *Collection) ByID(ctx context.Context, id ID) (Descriptor, error) {
 	return d, nil
 }
 
+// bindTo makes the transaction commit under the lease by which it uses the cache.
+func (c *Collection) bindTo(lease uint64) {
+	if !c.isBound {
+		c.isBound = true
+		c.txn.BoundCommit(c.cache, lease)
+	}
+}
+
+// Bind makes the transaction commit only while this node has the lease that it has
+// now.
+func (c *Collection) Bind() {
+	if c.cache.peers != nil {
+		c.bound()
+	}
+}
+
+// bound is bindTo with the present lease.
+func (c *Collection) bound() {
+	c.cache.mu.Lock()
+	lease := c.cache.mu.leaseGen
+	c.cache.mu.Unlock()
+	c.bindTo(lease)
+}
+
 // noteUse registers that this transaction works with a version, once.
 func (c *Collection) noteUse(d Descriptor) {
 	if _, ok := c.used[d.ID()]; ok || d.ID() < FirstUserID {
@@ -169,11 +211,16 @@ func (c *Collection) noteUse(d Descriptor) {
 
 // load reads a descriptor from the store.
 func (c *Collection) load(ctx context.Context, id ID) (Descriptor, error) {
+	return ReadDescriptor(ctx, c.txn, id)
+}
+
+// ReadDescriptor reads a descriptor from the store; nil if there is none.
+func ReadDescriptor(ctx context.Context, txn Txn, id ID) (Descriptor, error) {
 	key, err := descriptorKey(id)
 	if err != nil {
 		return nil, err
 	}
-	res, err := c.txn.Get(ctx, key)
+	res, err := txn.Get(ctx, key)
 	if err != nil || len(res.Value) == 0 {
 		return nil, err
 	}
@@ -520,7 +567,7 @@ func (c *Collection) All(ctx context.Context) ([]Descriptor, error) {
 				continue
 			}
 			// The cached wrapper of the same version saves decoding.
-			if d := c.cache.get(id, c.txn.ReadTimestamp()); d != nil && d.ModificationTime() == p.Timestamp {
+			if d, _ := c.cache.get(id, c.txn.ReadTimestamp()); d != nil && d.ModificationTime() == p.Timestamp {
 				found[id] = d
 				continue
 			}

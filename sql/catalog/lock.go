@@ -4,7 +4,9 @@ import (
 	"context"
 	"time"
 
+	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/pgerr"
+	"github.com/holdfastdb/holdfast/kv"
 )
 
 // defaultLockWait bounds how long a schema change waits for others when the
@@ -17,7 +19,7 @@ const defaultLockWait = time.Minute
 // defaultLockWait, so this never decides a deadlock.
 const enterWait = time.Hour
 
-// LockExclusive keeps the other transactions of this node from using a
+// LockExclusive keeps the other transactions of all nodes from using a
 // descriptor until the collection is released, and waits until those that use it
 // have ended. A schema change that is not safe between two versions (it makes an
 // index public in one step) holds this lock from before it reads rows until its
@@ -31,30 +33,95 @@ func (c *Collection) LockExclusive(ctx context.Context, id ID, timeout time.Dura
 	}
 	// What this collection itself knows of the descriptor is read anew.
 	delete(c.read, id)
-	return c.cache.wait(ctx, c, id, true, timeout)
+	if err := c.cache.wait(ctx, c, id, true, timeout); err != nil || c.txn == nil {
+		return err
+	}
+	if err := c.announce(ctx, changeRow{Exclusive: []ID{id}}, timeout); err != nil {
+		return err
+	}
+	// Those who used it may have committed after this transaction's snapshot, and
+	// by a clock that is ahead. What they wrote must be seen by what is built now.
+	if db, ok := c.txn.(*kv.Txn); ok {
+		db.DB().Clock().Update(c.cache.usedUntil(hlc.Timestamp{}))
+	}
+	return c.txn.RefreshToNow(ctx)
 }
 
 // enter waits while another collection holds id exclusively.
 func (c *Collection) enter(ctx context.Context, id ID) error {
-	if id < FirstUserID {
+	if _, ok := c.entered[id]; ok || id < FirstUserID {
 		return nil
 	}
-	return c.cache.wait(ctx, c, id, false, enterWait)
+	if c.announced == "" || c.foreign {
+		return c.cache.wait(ctx, c, id, false, enterWait)
+	}
+	return c.enterAnnounced(ctx, id)
+}
+
+// enterAnnounced is enter for a transaction that keeps others out on other nodes.
+// Those may wait for it there, and who holds id may be one of them: the other
+// nodes hear of the wait, so that one of them sees the circle.
+func (c *Collection) enterAnnounced(ctx context.Context, id ID) error {
+	if c.cache.tryTake(c, id) {
+		return nil
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	told := make(chan struct{})
+	go func() { // Ends with the wait below.
+		defer close(told)
+		if err := c.announce(ctx, changeRow{Shared: []ID{id}}, defaultLockWait); err != nil {
+			cancel(err)
+		}
+	}()
+	err := c.cache.wait(ctx, c, id, false, defaultLockWait)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = cause
+	}
+	cancel(nil)
+	<-told
+	return err
+}
+
+// tryTake enters id if nobody is in the way.
+func (c *Cache) tryTake(who *Collection, id ID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.grantedLocked(who, lockWait{id: id}) {
+		return false
+	}
+	c.takeLocked(who, id, false)
+	return true
 }
 
 type lockWait struct {
 	id        ID
 	exclusive bool
+	since     time.Time
 }
+
+// A descriptor in constant use never falls free by itself, so who wants it
+// exclusively keeps newcomers out for the first half of every turn of its wait.
+// In the other half they pass: one of them may hold locks on rows that a user of
+// the descriptor waits for, and nobody sees that circle.
+const lockTurn = 2 * time.Second
+
+func (w lockWait) keepsOut(now time.Time) bool {
+	return w.exclusive && now.Sub(w.since)%lockTurn < lockTurn/2
+}
+
+// recheck bounds how long a change of what keepsOut says goes unnoticed.
+const recheck = 50 * time.Millisecond
 
 func (c *Cache) wait(ctx context.Context, who *Collection, id ID, exclusive bool, timeout time.Duration) error {
 	c.mu.Lock()
-	if len(c.blockersLocked(who, lockWait{id, exclusive})) == 0 {
+	w := lockWait{id, exclusive, time.Now()}
+	if c.grantedLocked(who, w) {
 		c.takeLocked(who, id, exclusive)
 		c.mu.Unlock()
 		return nil
 	}
-	c.mu.waiting[who] = lockWait{id, exclusive}
+	c.mu.waiting[who] = w
 	defer func() {
 		c.mu.Lock()
 		delete(c.mu.waiting, who)
@@ -62,8 +129,13 @@ func (c *Cache) wait(ctx context.Context, who *Collection, id ID, exclusive bool
 	}()
 	deadline := time.NewTimer(timeout)
 	defer deadline.Stop()
+	again := time.NewTicker(recheck)
+	defer again.Stop()
 	for { // The mutex is held here.
-		if c.deadlockLocked(who) {
+		if who.foreign {
+			c.interruptLocked(who, w)
+		}
+		if c.deadlockLocked(who) && c.mayEndLocked(who, w) {
 			c.mu.Unlock()
 			return pgerr.New(pgerr.DeadlockDetected, "deadlock detected").
 				WithDetail("Two transactions wait for each other's use of a relation, and one wants to change its schema.").
@@ -77,14 +149,68 @@ func (c *Cache) wait(ctx context.Context, who *Collection, id ID, exclusive bool
 		case <-deadline.C:
 			return pgerr.New(pgerr.LockNotAvailable, "canceling statement due to lock timeout")
 		case <-changed:
+		case <-again.C:
 		}
 		c.mu.Lock()
-		if len(c.blockersLocked(who, lockWait{id, exclusive})) == 0 {
+		if c.grantedLocked(who, w) {
 			c.takeLocked(who, id, exclusive)
 			c.mu.Unlock()
 			return nil
 		}
 	}
+}
+
+// grantedLocked says whether nobody is in the way of w.
+func (c *Cache) grantedLocked(who *Collection, w lockWait) bool {
+	if len(c.blockersLocked(who, w)) > 0 {
+		return false
+	}
+	if w.exclusive || len(c.mu.waiting) == 0 {
+		return true
+	}
+	now := time.Now()
+	for x, other := range c.mu.waiting {
+		if x != who && other.id == w.id && other.keepsOut(now) {
+			return false
+		}
+	}
+	return true
+}
+
+// spareAnnounced is how long a schema change may wait for other nodes while it is
+// itself in the way of another node's.
+const spareAnnounced = 3 * time.Second
+
+// interruptLocked ends the wait of those who are in the way of another node's
+// change and wait for other nodes themselves, as far as that could be for ever:
+// before they have their locks, which that node may hold, and, if both sides
+// have theirs, on one of the two. What they wait for may in turn wait for a third
+// node, where nobody sees this one: after a while none is spared.
+func (c *Cache) interruptLocked(who *Collection, w lockWait) {
+	for _, b := range c.blockersLocked(who, w) {
+		a := c.mu.announcing[b]
+		if a == nil {
+			continue
+		}
+		waited := time.Since(a.since)
+		if !a.locked && waited >= recheck || waited >= time.Second && who.announced < a.id || waited >= spareAnnounced {
+			a.cancel(errAnnounceDeadlock)
+		}
+	}
+}
+
+// mayEndLocked says whether who is the one to end of a circle of waits. Two nodes
+// may both see it; then one of them lets the other go first.
+func (c *Cache) mayEndLocked(who *Collection, w lockWait) bool {
+	if !who.foreign || time.Since(w.since) >= time.Second {
+		return true
+	}
+	for _, b := range c.blockersLocked(who, w) {
+		if a := c.mu.announcing[b]; a != nil && who.announced < a.id {
+			return false
+		}
+	}
+	return true
 }
 
 // takeLocked registers that who uses id, or holds it exclusively.

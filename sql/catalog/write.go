@@ -151,6 +151,11 @@ func (c *Collection) Write(ctx context.Context, m proto.Message) (Descriptor, er
 		if old != nil {
 			base = old.Version()
 		}
+		if _, locked := c.exclusive[id]; old != nil && !locked {
+			if err := c.announce(ctx, changeRow{Changed: []ID{id}}, defaultLockWait); err != nil {
+				return nil, err
+			}
+		}
 		set(&c.before, id, base)
 	}
 	setVersion(d, base+1)
