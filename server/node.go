@@ -26,6 +26,7 @@ import (
 	"github.com/holdfastdb/holdfast/kv/storage"
 	"github.com/holdfastdb/holdfast/server/pgwire"
 	"github.com/holdfastdb/holdfast/sql"
+	"github.com/holdfastdb/holdfast/sql/catalog"
 )
 
 // The identity of the only node of a cluster of one.
@@ -447,8 +448,11 @@ func (n *Node) openSQL(ctx context.Context, metrics prometheus.Registerer) error
 	}
 	backups.Connect(n.jobs, srv.Catalog())
 	n.sql = srv
-	peers, err := srv.Join(ctx, n.cfg.Testing.Peers)
-	if err != nil {
+	var peers *catalog.Peers
+	if err := n.whenAvailable(ctx, "the lease on the catalog", func(ctx context.Context) (err error) {
+		peers, err = srv.Join(ctx, n.cfg.Testing.Peers)
+		return err
+	}); err != nil {
 		return err
 	}
 	// Sessions that end drop their temporary tables, which takes the lease.
@@ -459,7 +463,7 @@ func (n *Node) openSQL(ctx context.Context, metrics prometheus.Registerer) error
 		return err
 	}
 	n.gc.srv.Store(srv)
-	if n.cluster == nil { // Otherwise it could be of a process that lives.
+	if n.cluster == nil { // Otherwise nobody waits for it: srv.Run does it, on some node.
 		if err := srv.SweepAfterRestart(ctx); err != nil {
 			// Whoever needs the place clears it, and the next start tries again.
 			n.log.Warn("something of the former process stays behind", "err", err)

@@ -379,9 +379,18 @@ func (p *Peers) Leave(ctx context.Context) error {
 		p.endForeign(ctx, id)
 	}
 	p.looking.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+	defer cancel()
 	p.removeOwn(ctx)
-	return p.db.Del(ctx, under(memberPrefix, p.id))
+	if err := p.db.Del(ctx, under(memberPrefix, p.id)); err != nil {
+		p.log.WarnContext(ctx, "giving the lease on the catalog back; it will expire", "err", err)
+	}
+	return nil
 }
+
+// leaveTimeout bounds how long a process that stops tries to give its lease back.
+const leaveTimeout = 2 * time.Second
+
 
 // Wake makes Run look at once, as after a message of another node.
 func (p *Peers) Wake() {
