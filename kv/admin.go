@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/keys"
@@ -210,4 +211,106 @@ func (db *DB) GCThreshold(ctx context.Context, span keys.Span) (hlc.Timestamp, e
 func (db *DB) AdminSplit(ctx context.Context, key keys.Key) error {
 	_, err := db.sendOne(ctx, kvpb.Header{}, kvpb.Request{Op: kvpb.OpAdminSplit, Key: key})
 	return err
+}
+
+// AdminSplitUntil is AdminSplit for somebody who wants the split to last until then:
+// hlc.MaxTimestamp is for ever. A split that is to last longer already stays so.
+func (db *DB) AdminSplitUntil(ctx context.Context, key keys.Key, until hlc.Timestamp) error {
+	_, err := db.sendOne(ctx, kvpb.Header{}, kvpb.Request{Op: kvpb.OpAdminSplit, Key: key, Args: &kvpb.SplitArgs{StickyUntil: until}})
+	return err
+}
+
+// AdminUnsplit says that nobody wants the split at key any more. The range that
+// starts there stays until it is merged for other reasons.
+func (db *DB) AdminUnsplit(ctx context.Context, key keys.Key) error {
+	_, err := db.sendOne(ctx, kvpb.Header{}, kvpb.Request{Op: kvpb.OpAdminUnsplit, Key: key})
+	return err
+}
+
+// AdminScatter puts the replicas of the range of key, and its lease, at random
+// where its zone configuration allows it.
+func (db *DB) AdminScatter(ctx context.Context, key keys.Key) error {
+	_, err := db.sendOne(ctx, kvpb.Header{}, kvpb.Request{Op: kvpb.OpAdminScatter, Key: key})
+	return err
+}
+
+// AdminTransferLease makes the replica on a store the leaseholder of the range of
+// key.
+func (db *DB) AdminTransferLease(ctx context.Context, key keys.Key, to kvpb.StoreID) error {
+	_, err := db.sendOne(ctx, kvpb.Header{}, kvpb.Request{Op: kvpb.OpAdminTransferLease, Key: key, Args: &kvpb.TransferLeaseArgs{To: to}})
+	return err
+}
+
+// AdminRelocate has the range of key have exactly these replicas, and with
+// moveLease the first of the voters serve. The replicas have no ids. Whoever keeps
+// ranges where they should be may move them again.
+func (db *DB) AdminRelocate(ctx context.Context, key keys.Key, voters, nonVoters []kvpb.ReplicaDescriptor, moveLease bool) error {
+	if len(voters) == 0 {
+		return errors.New("a range needs a voter")
+	}
+	// What was found may be out of date: then look again.
+	for attempt := 0; ; attempt++ {
+		done, err := db.relocateStep(ctx, key, voters, nonVoters, moveLease)
+		if done || err != nil && attempt >= 10 {
+			return err
+		}
+		if attempt >= 100 {
+			return fmt.Errorf("the range of %s does not come to rest", key)
+		}
+		if err != nil {
+			if perr := pause(ctx, 20*time.Millisecond<<attempt); perr != nil {
+				return errors.Join(err, perr)
+			}
+		}
+	}
+}
+
+// relocateStep takes the next step of a relocation.
+func (db *DB) relocateStep(ctx context.Context, key keys.Key, voters, nonVoters []kvpb.ReplicaDescriptor, moveLease bool) (done bool, err error) {
+	infos, err := db.Ranges(ctx, keys.Span{Key: key})
+	if err != nil {
+		return false, err
+	}
+	d, holder := infos[0].Descriptor, infos[0].Leaseholder
+	args := &kvpb.ChangeReplicasArgs{Generation: d.Generation}
+	wanted := map[kvpb.StoreID]kvpb.ReplicaDescriptor{}
+	for i, group := range [][]kvpb.ReplicaDescriptor{voters, nonVoters} {
+		for _, r := range group {
+			r.ReplicaID, r.Type = 0, []kvpb.ReplicaType{kvpb.ReplicaVoter, kvpb.ReplicaNonVoter}[i]
+			if _, twice := wanted[r.StoreID]; twice {
+				return true, fmt.Errorf("store %d is named twice", r.StoreID)
+			}
+			wanted[r.StoreID] = r
+			if old, there := d.ReplicaOn(r.StoreID); !there || r.Type == kvpb.ReplicaVoter && old.Type != r.Type {
+				args.Add = append(args.Add, r)
+			}
+		}
+	}
+	change := func() error {
+		_, err := db.sendOne(ctx, kvpb.Header{}, kvpb.Request{Op: kvpb.OpAdminChangeReplicas, Key: key, Args: args})
+		return err
+	}
+	if len(args.Add) > 0 { // First what is more, then what is less.
+		return false, change()
+	}
+	holderStays := false
+	for _, r := range d.Replicas {
+		w, ok := wanted[r.StoreID]
+		switch {
+		case !ok:
+			args.Remove = append(args.Remove, r.StoreID)
+		case w.Type != r.Type:
+			args.Add = append(args.Add, w)
+		}
+		if r.NodeID == holder && ok && w.Type == kvpb.ReplicaVoter {
+			holderStays = !moveLease || r.StoreID == voters[0].StoreID
+		}
+	}
+	if !holderStays {
+		return false, db.AdminTransferLease(ctx, key, voters[0].StoreID)
+	}
+	if len(args.Add)+len(args.Remove) == 0 {
+		return true, nil
+	}
+	return false, change()
 }

@@ -228,7 +228,7 @@ func repeatable(ba *kvpb.BatchRequest) bool {
 			if args, ok := q.Args.(*kvpb.EndTxnArgs); !ok || args.Commit {
 				return false
 			}
-		case q.Op.IsTxnWrite() && ba.Txn == nil, q.Op == kvpb.OpAddSSTable, q.Op == kvpb.OpAdminSplit:
+		case q.Op.IsTxnWrite() && ba.Txn == nil, q.Op == kvpb.OpAddSSTable:
 			return false
 		}
 	}

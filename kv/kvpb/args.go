@@ -204,6 +204,11 @@ type ChangeReplicasArgs struct {
 	Remove     []StoreID
 }
 
+// SplitArgs is of a split that somebody asks for by name; others need none.
+type SplitArgs struct {
+	StickyUntil hlc.Timestamp
+}
+
 // TransferLeaseArgs makes the replica on a store the leaseholder.
 type TransferLeaseArgs struct {
 	To StoreID
@@ -213,6 +218,7 @@ func (*LookupRangeArgs) args()      {}
 func (*UpdateAddressingArgs) args() {}
 func (*ChangeReplicasArgs) args()   {}
 func (*TransferLeaseArgs) args()    {}
+func (*SplitArgs) args()            {}
 func (*LookupRangeReply) reply()    {}
 
 func (*EndTxnArgs) args()          {}

@@ -53,13 +53,15 @@ const (
 	OpUpdateAddressing
 	OpAdminChangeReplicas
 	OpAdminTransferLease
+	OpAdminUnsplit
+	OpAdminScatter
 )
 
 var opNames = [...]string{
 	"Invalid", "Get", "Scan", "ReverseScan", "Put", "CPut", "Delete", "DeleteRange", "Inc", "PutSorted",
 	"EndTxn", "HeartbeatTxn", "PushTxn", "ResolveIntent", "ResolveIntentRange", "RemoveTxnRecord", "Refresh", "RefreshRange",
 	"Export", "AddSSTable", "DeleteRangeTombstone", "ClearRange", "GC", "RangeInfo", "AdminSplit",
-	"LookupRange", "UpdateAddressing", "AdminChangeReplicas", "AdminTransferLease",
+	"LookupRange", "UpdateAddressing", "AdminChangeReplicas", "AdminTransferLease", "AdminUnsplit", "AdminScatter",
 }
 
 func (o Op) String() string {
@@ -109,6 +111,8 @@ var flagsOf = [...]opFlags{
 	OpUpdateAddressing:     flagWrite,
 	OpAdminChangeReplicas:  0,
 	OpAdminTransferLease:   0,
+	OpAdminUnsplit:         0,
+	OpAdminScatter:         0,
 }
 
 // IsRead says whether o returns values at the transaction's read timestamp.
@@ -126,6 +130,15 @@ func (o Op) IsRange() bool { return flagsOf[o]&flagRange != 0 }
 // UpdatesTimestampCache says whether later writes to what o read must have
 // later timestamps.
 func (o Op) UpdatesTimestampCache() bool { return flagsOf[o]&flagTimeCache != 0 }
+
+// IsAdmin says whether o changes a range and not what is in it.
+func (o Op) IsAdmin() bool {
+	switch o {
+	case OpAdminSplit, OpAdminUnsplit, OpAdminChangeReplicas, OpAdminTransferLease, OpAdminScatter:
+		return true
+	}
+	return false
+}
 
 // LockStrength says which lock a read takes on what it finds.
 type LockStrength uint8

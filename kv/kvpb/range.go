@@ -44,6 +44,9 @@ type RangeDescriptor struct {
 	Replicas      []ReplicaDescriptor
 	Generation    int64
 	NextReplicaID int32
+	// StickyUntil: somebody asked for the split at StartKey, and wants it to last
+	// until then. Zero: nobody did.
+	StickyUntil hlc.Timestamp
 }
 
 // Span returns the keys of the range.

@@ -70,6 +70,8 @@ func argsToWire(a Args, w *wirepb.Request) error {
 		w.Args = &wirepb.Request_ChangeReplicas{ChangeReplicas: m}
 	case *TransferLeaseArgs:
 		w.Args = &wirepb.Request_TransferLease{TransferLease: &wirepb.TransferLeaseArgs{To: int32(a.To)}}
+	case *SplitArgs:
+		w.Args = &wirepb.Request_Split{Split: &wirepb.SplitArgs{StickyUntil: tsToWire(a.StickyUntil)}}
 	default:
 		return fmt.Errorf("%T do not travel", a)
 	}
@@ -149,6 +151,8 @@ func argsFromWire(w *wirepb.Request) (Args, error) {
 		return c, nil
 	case *wirepb.Request_TransferLease:
 		return &TransferLeaseArgs{To: StoreID(a.TransferLease.GetTo())}, nil
+	case *wirepb.Request_Split:
+		return &SplitArgs{StickyUntil: tsFromWire(a.Split.GetStickyUntil())}, nil
 	}
 	return nil, fmt.Errorf("arguments of unknown kind %T", w.GetArgs())
 }

@@ -124,6 +124,7 @@ func txnFromWire(m *wirepb.Transaction) (*Transaction, error) {
 func descToWire(d *RangeDescriptor) *wirepb.RangeDescriptor {
 	m := &wirepb.RangeDescriptor{
 		RangeId: int64(d.RangeID), StartKey: d.StartKey, EndKey: d.EndKey, Generation: d.Generation, NextReplicaId: d.NextReplicaID,
+		StickyUntil: tsToWire(d.StickyUntil),
 	}
 	for _, r := range d.Replicas {
 		m.Replicas = append(m.Replicas, replicaToWire(r))
@@ -134,7 +135,7 @@ func descToWire(d *RangeDescriptor) *wirepb.RangeDescriptor {
 func descFromWire(m *wirepb.RangeDescriptor) RangeDescriptor {
 	d := RangeDescriptor{
 		RangeID: RangeID(m.GetRangeId()), StartKey: slices.Clip(m.GetStartKey()), EndKey: slices.Clip(m.GetEndKey()), Generation: m.GetGeneration(),
-		NextReplicaID: m.GetNextReplicaId(),
+		NextReplicaID: m.GetNextReplicaId(), StickyUntil: tsFromWire(m.GetStickyUntil()),
 	}
 	for _, r := range m.GetReplicas() {
 		d.Replicas = append(d.Replicas, replicaFromWire(r))

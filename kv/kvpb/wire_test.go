@@ -157,7 +157,7 @@ func TestRequestsTravel(t *testing.T) {
 	all := []Args{
 		&EndTxnArgs{}, &PushTxnArgs{}, &ResolveArgs{}, &RemoveTxnRecordArgs{}, &HeartbeatArgs{}, &RefreshArgs{}, &ExportArgs{},
 		&AddSSTableArgs{}, &RangeInfoArgs{}, &PutSortedArgs{}, &GCArgs{},
-		&LookupRangeArgs{}, &UpdateAddressingArgs{}, &ChangeReplicasArgs{}, &TransferLeaseArgs{},
+		&LookupRangeArgs{}, &UpdateAddressingArgs{}, &ChangeReplicasArgs{}, &TransferLeaseArgs{}, &SplitArgs{},
 	}
 	complete(t, all, methodsOf(t, ".", "args", anyName))
 	for _, args := range append(all, nil) {

@@ -40,7 +40,15 @@ type counter struct {
 // crash and are cut off and ranges are split and moved. Reads at every timestamp
 // see all the money; an increment that was acknowledged is never missing, and a
 // counter never goes back; in the end all replicas are alike.
-func TestChaos(t *testing.T) {
+func TestChaos(t *testing.T) { chaos(t, nil) }
+
+// TestChaosPlacement is TestChaos while the stores themselves move ranges, too.
+func TestChaosPlacement(t *testing.T) {
+	regions := map[kvpb.NodeID]string{1: "a", 2: "a", 3: "b", 4: "c"}
+	chaos(t, newPlaces(t, regions))
+}
+
+func chaos(t *testing.T, places *testPlaces) {
 	seed := *chaosSeed
 	if seed == 0 {
 		seed = rand.Uint64()
@@ -48,7 +56,7 @@ func TestChaos(t *testing.T) {
 	t.Logf("-chaos.seed=%d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	const nodes = 4
-	c := newTestCluster(t, nodes)
+	c := startTestCluster(t, nodes, places)
 	ctx := context.Background()
 	for i := range chaosAccounts {
 		if err := c.node(1).db.Put(ctx, accountKey(i), kvpb.EncodeInt(accountKey(i), chaosBalance)); err != nil {
@@ -166,6 +174,17 @@ func TestChaos(t *testing.T) {
 	time.Sleep(200 * time.Millisecond)
 	stopWork()
 	clients.Wait()
+	if places != nil {
+		c.eventually("settling", func(info kvpb.RangeInfo) string {
+			if d := &info.Descriptor; len(d.Replicas) != 3 {
+				return "three replicas are wanted"
+			}
+			return ""
+		})
+		c.mu.Lock()
+		places.stopped = true
+		c.mu.Unlock()
+	}
 
 	ctx, cancel := context.WithTimeout(ctx, 60*time.Second)
 	defer cancel()

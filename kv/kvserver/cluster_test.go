@@ -32,6 +32,8 @@ type testCluster struct {
 	queue map[[2]kvpb.NodeID]chan func()
 	stop  chan struct{}
 	wg    sync.WaitGroup
+	// places, if set, has the stores keep ranges where they should be.
+	places *testPlaces
 }
 
 type testNode struct {
@@ -48,8 +50,13 @@ type lost struct{ sent bool }
 func (e *lost) Error() string         { return "the connection broke" }
 func (e *lost) MayHaveHappened() bool { return e.sent }
 
-func newTestCluster(t *testing.T, n int) *testCluster {
-	c := &testCluster{t: t, nodes: map[kvpb.NodeID]*testNode{}, cut: map[[2]kvpb.NodeID]bool{}, queue: map[[2]kvpb.NodeID]chan func(){}, stop: make(chan struct{})}
+func newTestCluster(t *testing.T, n int) *testCluster { return startTestCluster(t, n, nil) }
+
+func startTestCluster(t *testing.T, n int, places *testPlaces) *testCluster {
+	c := &testCluster{
+		t: t, nodes: map[kvpb.NodeID]*testNode{}, cut: map[[2]kvpb.NodeID]bool{}, queue: map[[2]kvpb.NodeID]chan func(){},
+		stop: make(chan struct{}), places: places,
+	}
 	for id := kvpb.NodeID(1); id <= kvpb.NodeID(n); id++ {
 		c.start(id, testkit.NewCrashFS())
 	}
@@ -90,11 +97,15 @@ func (c *testCluster) start(id kvpb.NodeID, fs *testkit.CrashFS) *testNode {
 		}
 	}
 	clock := hlc.NewSystemClock(100 * time.Millisecond)
-	store, err := Open(context.Background(), Config{
+	storeCfg := Config{
 		Engine: eng, Clock: clock, NodeID: id, Log: testLog().With("n", id), TickInterval: 20 * time.Millisecond,
 		ClosedTimestampTarget: func() time.Duration { return 200 * time.Millisecond },
 		Network:               testNetwork{c, id}, Transport: testNetwork{c, id}, FirstRange: c.firstRange,
-	})
+	}
+	if c.places != nil {
+		storeCfg.Stores, storeCfg.ZoneConfig, storeCfg.PlacementTick = c.stores, c.zoneConfig, 20*time.Millisecond
+	}
+	store, err := Open(context.Background(), storeCfg)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -111,6 +122,9 @@ func (c *testCluster) halt(id kvpb.NodeID) *testNode {
 	c.mu.Lock()
 	n := c.nodes[id]
 	delete(c.nodes, id)
+	if c.places != nil {
+		c.places.left[id] = time.Now()
+	}
 	c.mu.Unlock()
 	if n == nil {
 		return nil

@@ -13,6 +13,7 @@
 // requests. What it decided becomes a command in the log (replicate.go), which every
 // replica applies in the same order (machine.go). Replicas come and go by commands,
 // too (replicas.go). Where ranges are is filed in the first one (addressing.go).
+// Where they should be is decided by package allocator and done by placement.go.
 //
 // The promises: what was acknowledged is durable; a read returns the newest
 // committed values at its timestamp and nothing is ever written at or below it

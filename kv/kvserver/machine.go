@@ -86,6 +86,9 @@ func (m *machine) command(b *storage.Batch, cmd *kvserverpb.Command) (result, er
 	if cmd.Split != nil {
 		return m.split(b, cmd.Split)
 	}
+	if cmd.Range != nil {
+		return m.newDescriptor(b, cmd.Range)
+	}
 	if len(cmd.Batch) > 0 {
 		if err := b.ApplyRepr(cmd.Batch); err != nil {
 			return nil, err
@@ -123,6 +126,7 @@ func (r *Replica) setStats(s storage.Stats) {
 	r.mu.Lock()
 	r.mu.stats = s
 	r.mu.Unlock()
+	r.noticeSize(&s)
 }
 
 // newLease decides about a request for the lease: it is granted if the lease is
@@ -159,6 +163,9 @@ func (m *machine) setLease(next *lease) {
 		r.lease.Store(next)
 		if f := r.store.cfg.LeaseAcquired; f != nil && next.sequence != old.sequence && next.holder.StoreID == r.store.ident.StoreID {
 			f(r.Desc(), next.sequence)
+		}
+		if next.sequence != old.sequence && next.holder.StoreID == r.store.ident.StoreID {
+			r.store.placement.look(r.id)
 		}
 		if next.sequence != old.sequence {
 			r.log.Debug("lease", "holder", next.holder.StoreID, "sequence", next.sequence)
@@ -203,26 +210,32 @@ func (m *machine) ApplyConfChange(b *storage.Batch, c raftgroup.Command) (bool, 
 	if err != nil {
 		return false, err
 	}
-	next, err := descriptorFromProto(cmd.Range)
-	if err != nil {
-		return false, err
-	}
 	var result error
-	switch {
-	case cmd.LeaseSequence != m.lease.sequence:
+	if cmd.LeaseSequence != m.lease.sequence {
 		result = m.r.notLeaseholder(m.lease.holder)
-	case next.Generation != m.desc.Generation+1:
-		result = fmt.Errorf("%s is %s by now", next, m.desc)
-	}
-	if result == nil {
-		if err := putLocalDescriptor(b, next); err != nil {
-			return false, err
-		}
-		m.setDesc(next)
+	} else if result, err = m.newDescriptor(b, cmd.Range); err != nil {
+		return false, err
 	}
 	finish := m.r.pending.take(cmd.Id) // It must not be taken for lost when the next term begins.
 	m.then = append(m.then, func() { finish(result) })
 	return result == nil, nil
+}
+
+// newDescriptor decides about the next descriptor of the range: it must be made of
+// the present one.
+func (m *machine) newDescriptor(b *storage.Batch, p *kvserverpb.RangeDescriptor) (result, err error) {
+	next, err := descriptorFromProto(p)
+	if err != nil {
+		return nil, err
+	}
+	if next.Generation != m.desc.Generation+1 {
+		return fmt.Errorf("%s is %s by now", next, m.desc), nil
+	}
+	if err := putLocalDescriptor(b, next); err != nil {
+		return nil, err
+	}
+	m.setDesc(next)
+	return nil, nil
 }
 
 func (m *machine) setDesc(next *kvpb.RangeDescriptor) {

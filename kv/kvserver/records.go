@@ -174,7 +174,7 @@ func encodeRangeDescriptor(d *kvpb.RangeDescriptor) ([]byte, error) {
 func descriptorToProto(d *kvpb.RangeDescriptor) *kvserverpb.RangeDescriptor {
 	m := &kvserverpb.RangeDescriptor{
 		RangeId: int64(d.RangeID), StartKey: d.StartKey, EndKey: d.EndKey,
-		Generation: d.Generation, NextReplicaId: d.NextReplicaID,
+		Generation: d.Generation, NextReplicaId: d.NextReplicaID, StickyUntil: tsToProto(d.StickyUntil),
 	}
 	for _, r := range d.Replicas {
 		m.Replicas = append(m.Replicas, replicaToProto(r))
@@ -203,7 +203,7 @@ func decodeRangeDescriptor(b []byte) (*kvpb.RangeDescriptor, error) {
 func descriptorFromProto(m *kvserverpb.RangeDescriptor) (*kvpb.RangeDescriptor, error) {
 	d := &kvpb.RangeDescriptor{
 		RangeID: kvpb.RangeID(m.GetRangeId()), StartKey: m.GetStartKey(), EndKey: m.GetEndKey(),
-		Generation: m.GetGeneration(), NextReplicaID: m.GetNextReplicaId(),
+		Generation: m.GetGeneration(), NextReplicaID: m.GetNextReplicaId(), StickyUntil: tsFromProto(m.GetStickyUntil()),
 	}
 	for _, r := range m.GetReplicas() {
 		d.Replicas = append(d.Replicas, replicaFromProto(r))

@@ -44,10 +44,13 @@ type Replica struct {
 	closer     closer
 	closed     atomic.Pointer[closedAt] // what the leaseholder has told
 	applied    atomic.Uint64            // index of the log
-	changing   sync.Mutex               // one change of the descriptor at a time
+	changing   changeLock               // one change of the descriptor at a time
 	heardFrom  sync.Map                 // node by replica id, of senders that are not in desc
 	published  atomic.Int64             // generation of the descriptor that was filed
 	publishing atomic.Bool
+	// noticeAbove is the size in bytes above which placement looks at the range; zero:
+	// nobody waits for that.
+	noticeAbove atomic.Int64
 
 	mu struct {
 		sync.Mutex
@@ -106,7 +109,7 @@ func kindOf(ba *kvpb.BatchRequest) batchKind {
 	for i := range ba.Requests {
 		q := &ba.Requests[i]
 		switch {
-		case q.Op == kvpb.OpAdminSplit || q.Op == kvpb.OpAdminChangeReplicas || q.Op == kvpb.OpAdminTransferLease:
+		case q.Op.IsAdmin():
 			return kindAdmin
 		case q.Op.IsWrite() || q.Lock != kvpb.LockNone:
 			return kindWrite
@@ -123,13 +126,30 @@ func (r *Replica) admin(ctx context.Context, ba *kvpb.BatchRequest) (*kvpb.Batch
 		return nil, errors.New("a change of a range comes alone")
 	}
 	var err error
-	switch args := ba.Requests[0].Args.(type) {
-	case *kvpb.ChangeReplicasArgs:
+	q := &ba.Requests[0]
+	switch q.Op {
+	case kvpb.OpAdminChangeReplicas:
+		args, ok := q.Args.(*kvpb.ChangeReplicasArgs)
+		if !ok {
+			return nil, errors.New("a change of replicas needs arguments")
+		}
 		err = r.changeReplicas(ctx, args)
-	case *kvpb.TransferLeaseArgs:
+	case kvpb.OpAdminTransferLease:
+		args, ok := q.Args.(*kvpb.TransferLeaseArgs)
+		if !ok {
+			return nil, errors.New("a lease transfer needs arguments")
+		}
 		err = r.transferLease(ctx, args.To)
+	case kvpb.OpAdminUnsplit:
+		err = r.setSticky(ctx, ba, hlc.Timestamp{})
+	case kvpb.OpAdminScatter:
+		err = r.scatter(ctx)
 	default:
-		return r.adminSplit(ctx, ba)
+		var sticky hlc.Timestamp
+		if args, ok := q.Args.(*kvpb.SplitArgs); ok {
+			sticky = args.StickyUntil
+		}
+		err = r.adminSplit(ctx, ba, sticky)
 	}
 	if err != nil {
 		return nil, err
@@ -500,5 +520,7 @@ func (r *Replica) addStats(s storage.Stats) {
 	r.mu.Lock()
 	r.mu.stats.Add(s)
 	r.mu.statsDirty = true
+	st := r.mu.stats
 	r.mu.Unlock()
+	r.noticeSize(&st)
 }

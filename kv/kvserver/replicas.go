@@ -126,8 +126,10 @@ func (r *Replica) startGroup(ctx context.Context) error {
 // time: each step leaves a range that works, and a new voter has all data before
 // it counts.
 func (r *Replica) changeReplicas(ctx context.Context, args *kvpb.ChangeReplicasArgs) error {
-	r.changing.Lock()
-	defer r.changing.Unlock()
+	if err := r.changing.lock(ctx); err != nil {
+		return err
+	}
+	defer r.changing.unlock()
 	if _, err := r.serve(ctx, hlc.Timestamp{}); err != nil {
 		return err
 	}
@@ -155,6 +157,13 @@ func (r *Replica) addReplica(ctx context.Context, add kvpb.ReplicaDescriptor) er
 	if there && old.Type == add.Type {
 		return nil
 	}
+	if there && add.Type != kvpb.ReplicaVoter {
+		if add.StoreID == r.store.ident.StoreID {
+			return errors.New("it holds the lease, which has to be transferred first")
+		}
+		// It keeps its data and loses its vote.
+		return r.changeOne(ctx, old, pb.ConfChangeAddLearnerNode, func(d *kvpb.RangeDescriptor) { setType(d, old.ReplicaID, add.Type) })
+	}
 	if !there {
 		add.ReplicaID = r.Desc().NextReplicaID
 		first := add
@@ -174,6 +183,9 @@ func (r *Replica) addReplica(ctx context.Context, add kvpb.ReplicaDescriptor) er
 		return nil
 	}
 	if err := r.awaitCaughtUp(ctx, add.ReplicaID); err != nil {
+		if there && old.Type == kvpb.ReplicaNonVoter {
+			return err
+		}
 		// It would count as a replica that is not there.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaseDuration)
 		defer cancel()
@@ -182,13 +194,15 @@ func (r *Replica) addReplica(ctx context.Context, add kvpb.ReplicaDescriptor) er
 		}
 		return err
 	}
-	return r.changeOne(ctx, add, pb.ConfChangeAddNode, func(d *kvpb.RangeDescriptor) {
-		for i := range d.Replicas {
-			if d.Replicas[i].ReplicaID == add.ReplicaID {
-				d.Replicas[i].Type = kvpb.ReplicaVoter
-			}
+	return r.changeOne(ctx, add, pb.ConfChangeAddNode, func(d *kvpb.RangeDescriptor) { setType(d, add.ReplicaID, kvpb.ReplicaVoter) })
+}
+
+func setType(d *kvpb.RangeDescriptor, replica int32, t kvpb.ReplicaType) {
+	for i := range d.Replicas {
+		if d.Replicas[i].ReplicaID == replica {
+			d.Replicas[i].Type = t
 		}
-	})
+	}
 }
 
 func (r *Replica) removeReplica(ctx context.Context, store kvpb.StoreID) error {
@@ -495,6 +509,7 @@ func (r *Replica) descChanged() {
 		return
 	}
 	r.publishLater()
+	r.store.placement.look(r.id)
 }
 
 // removeReplica takes a replica that is not part of its range any more out of the

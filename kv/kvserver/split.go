@@ -2,10 +2,12 @@ package kvserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/keys"
+	"github.com/holdfastdb/holdfast/internal/pgerr"
 	"github.com/holdfastdb/holdfast/kv/kvpb"
 	"github.com/holdfastdb/holdfast/kv/kvserver/kvserverpb"
 	"github.com/holdfastdb/holdfast/kv/storage"
@@ -16,52 +18,51 @@ import (
 // key. Only descriptors change, in one command, while a latch over the whole range
 // keeps everyone else out. The addressing records follow: who goes by the old ones
 // is sent on by the range.
-func (r *Replica) adminSplit(ctx context.Context, ba *kvpb.BatchRequest) (*kvpb.BatchResponse, error) {
+func (r *Replica) adminSplit(ctx context.Context, ba *kvpb.BatchRequest, sticky hlc.Timestamp) error {
 	key := ba.Requests[0].Key.Clone()
-	if len(ba.Requests) != 1 {
-		return nil, fmt.Errorf("a split comes alone")
-	}
 	if key.Less(keys.TableDataMin) {
-		return nil, fmt.Errorf("range cannot be split at %s, which is not table data", key)
+		return fmt.Errorf("range cannot be split at %s, which is not table data", key)
 	}
-	resp := &kvpb.BatchResponse{Responses: make([]kvpb.Response, 1)}
+	if key.Equal(r.Desc().StartKey) {
+		if sticky.IsEmpty() {
+			return nil
+		}
+		return r.setSticky(ctx, ba, sticky)
+	}
 	if _, err := r.serve(ctx, hlc.Timestamp{}); err != nil {
-		return nil, err
+		return err
 	}
 	// Counting takes as long as reading the right side, so it comes before the
 	// latch; what is written meanwhile makes the counts estimates.
 	before := r.Stats()
 	rightStats, err := storage.ComputeStats(ctx, r.store.eng, key, r.Desc().EndKey)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	id, err := r.store.allocateRangeID(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	r.changing.Lock() // The replicas must not change meanwhile.
-	defer r.changing.Unlock()
-	la := &latch{spans: []keys.Span{r.Desc().Span()}}
-	if err := r.latches.acquire(ctx, la); err != nil {
-		return nil, err
-	}
-	defer r.latches.release(la)
-	if err := r.checkKeys(ba); err != nil {
-		return nil, err
-	}
-	seq, err := r.serve(ctx, hlc.Timestamp{})
+	release, seq, err := r.latchWhole(ctx, ba)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	underway := false
+	defer func() {
+		if !underway {
+			release()
+		}
+	}()
 	old := r.Desc()
 	if key.Equal(old.StartKey) {
-		return resp, nil
+		return nil // Somebody else was faster.
 	}
 	left, right := *old, *old
 	left.EndKey = key
 	left.Generation = old.Generation + 1
 	right.RangeID, right.StartKey = id, key
 	right.Generation = old.Generation + 1
+	right.StickyUntil = sticky
 	p := &proposal{sync: true, split: &kvserverpb.Split{
 		Left: descriptorToProto(&left), Right: descriptorToProto(&right), RightStats: statsToProto(rightStats), Estimates: r.Stats() != before,
 	}}
@@ -70,11 +71,96 @@ func (r *Replica) adminSplit(ctx context.Context, ba *kvpb.BatchRequest) (*kvpb.
 	} else {
 		err = r.replicate(ctx, p.command(seq), nil)
 	}
+	if late := (*errUnderway)(nil); errors.As(err, &late) {
+		// What is evaluated from here on could come behind the split, in the log of the
+		// left side only. So nobody gets in until it is known what became of it.
+		underway = true
+		finish := func(context.Context) {
+			<-late.done
+			release()
+		}
+		if !r.store.async(finish) {
+			finish(ctx) // Close answers all who wait.
+		}
+	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	r.log.InfoContext(ctx, "split", "at", key.String(), "new", int64(id))
-	return resp, nil
+	return nil
+}
+
+// changeLock is a lock for which nobody has to wait longer than they like. It
+// becomes usable with makeReplica.
+type changeLock chan struct{}
+
+func (l changeLock) lock(ctx context.Context) error {
+	select {
+	case l <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (l changeLock) unlock() { <-l }
+
+// latchWhole keeps everyone else out of the range, and its replicas from changing,
+// until release, and checks that it still is what the request is for.
+func (r *Replica) latchWhole(ctx context.Context, ba *kvpb.BatchRequest) (release func(), leaseSequence int64, err error) {
+	if err := r.changing.lock(ctx); err != nil {
+		return nil, 0, err
+	}
+	la := &latch{spans: []keys.Span{r.Desc().Span()}}
+	if err := r.latches.acquire(ctx, la); err != nil {
+		r.changing.unlock()
+		return nil, 0, err
+	}
+	release = func() {
+		r.latches.release(la)
+		r.changing.unlock()
+	}
+	if err = r.checkKeys(ba); err == nil {
+		leaseSequence, err = r.serve(ctx, hlc.Timestamp{})
+	}
+	if err != nil {
+		release()
+		return nil, 0, err
+	}
+	return release, leaseSequence, nil
+}
+
+// setSticky says until when the split at the start of the range is to last; zero:
+// nobody wants it any more. A split that lasts longer already is left as it is.
+func (r *Replica) setSticky(ctx context.Context, ba *kvpb.BatchRequest, until hlc.Timestamp) error {
+	release, seq, err := r.latchWhole(ctx, ba)
+	if err != nil {
+		return err
+	}
+	defer release()
+	next := *r.Desc()
+	if !ba.Requests[0].Key.Equal(next.StartKey) {
+		return pgerr.Newf(pgerr.InvalidParameterValue, "could not UNSPLIT AT %s: it is not the start of a range", ba.Requests[0].Key)
+	}
+	if next.StickyUntil == until || !until.IsEmpty() && until.Less(next.StickyUntil) {
+		return nil
+	}
+	next.StickyUntil = until
+	next.Generation++
+	if r.group.Load() != nil {
+		return r.replicate(ctx, &kvserverpb.Command{LeaseSequence: seq, Range: descriptorToProto(&next)}, nil)
+	}
+	b := r.store.eng.NewBatch()
+	defer b.Close()
+	if err := putLocalDescriptor(b, &next); err != nil {
+		return err
+	}
+	if err := b.Commit(true); err != nil {
+		return err
+	}
+	r.desc.Store(&next)
+	r.descChanged()
+	return nil
 }
 
 // splitAlone splits a range that has one replica and no log.

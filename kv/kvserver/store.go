@@ -15,6 +15,7 @@ import (
 	"github.com/holdfastdb/holdfast/internal/pgerr"
 	"github.com/holdfastdb/holdfast/kv"
 	"github.com/holdfastdb/holdfast/kv/kvpb"
+	"github.com/holdfastdb/holdfast/kv/kvserver/allocator"
 	"github.com/holdfastdb/holdfast/kv/kvserver/kvserverpb"
 	"github.com/holdfastdb/holdfast/kv/kvserver/raftgroup"
 	"github.com/holdfastdb/holdfast/kv/storage"
@@ -50,6 +51,13 @@ type Config struct {
 	// LeaseAcquired hears of each lease that this store gets, soon after; nil: nobody
 	// does. It must not wait.
 	LeaseAcquired func(d *kvpb.RangeDescriptor, sequence int64)
+	// Stores tells of all stores of the cluster, as far as the node has heard, and
+	// ZoneConfig what holds for keys. With them the store keeps its ranges where they
+	// should be; without, it leaves them where they are.
+	Stores     func() []allocator.Store
+	ZoneConfig ZoneFunc
+	// PlacementTick is how often it looks what there is to do. Zero: one second.
+	PlacementTick time.Duration
 	// TickInterval is the unit of raft's timeouts. Zero: 200 ms.
 	TickInterval time.Duration
 }
@@ -80,8 +88,9 @@ type Store struct {
 		// blank are replicas that know nothing of their range yet, but may vote.
 		blank map[kvpb.RangeID]*Replica
 	}
-	raft     *raftgroup.Scheduler // nil: not part of a cluster
-	arriving sync.Mutex           // one replica comes or goes at a time
+	raft      *raftgroup.Scheduler // nil: not part of a cluster
+	placement *placement           // nil: ranges stay where they are
+	arriving  sync.Mutex           // one replica comes or goes at a time
 
 	stop      context.CancelFunc
 	ctx       context.Context // of work that nobody waits for; ended by stop
@@ -218,6 +227,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	bgCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop, s.ctx, s.stopping = stop, bgCtx, bgCtx.Done()
 	s.resolver = newResolver(bgCtx, s)
+	if cfg.Network != nil && cfg.Stores != nil && cfg.ZoneConfig != nil {
+		s.placement = newPlacement(s)
+	}
 	if err := s.startRaft(); err != nil {
 		stop()
 		return nil, err
@@ -230,6 +242,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	s.bg.Go(func() { s.maintain(bgCtx) })
 	if cfg.Network == nil {
 		s.bg.Go(func() { s.cleanUpAfterRestart(bgCtx) })
+	}
+	if s.placement != nil {
+		s.bg.Go(func() { s.placement.run(bgCtx) })
 	}
 	return s, nil
 }
@@ -339,7 +354,7 @@ func (s *Store) loadReplicas() error {
 
 // makeReplica returns a replica of which only the descriptor is known.
 func (s *Store) makeReplica(d *kvpb.RangeDescriptor) *Replica {
-	r := &Replica{store: s, id: d.RangeID, log: s.log.With("range", int64(d.RangeID))}
+	r := &Replica{store: s, id: d.RangeID, log: s.log.With("range", int64(d.RangeID)), changing: make(changeLock, 1)}
 	r.desc.Store(d)
 	return r
 }

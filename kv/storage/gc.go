@@ -304,7 +304,8 @@ func ComputeStats(ctx context.Context, r Reader, start, end keys.Key) (s Stats, 
 }
 
 // FindSplitKey returns the row boundary nearest the middle of [start, end) by
-// size, or nil if the span has no inner boundary.
+// size, or nil if the span has no inner boundary. If the span has several tables,
+// the start of one that lies in its middle half is better.
 func FindSplitKey(ctx context.Context, r Reader, start, end keys.Key) (split keys.Key, err error) {
 	total, err := ComputeStats(ctx, r, start, end)
 	if err != nil {
@@ -322,17 +323,37 @@ func FindSplitKey(ctx context.Context, r Reader, start, end keys.Key) (split key
 	}
 	defer w.closeInto(&err)
 	half, seen := total.Total()/2, int64(0)
+	var boundary keys.Key // the best start of a table
+	var off int64         // how far from the middle it is
+	var table uint32
+	found := false // split is final
 	for w.next() {
 		if w.newKey {
 			row := keys.RowPrefix(w.key)
-			if start.Less(row) && !row.Equal(split) {
-				split = row.Clone()
-				if seen >= half {
-					return split, nil
+			if id, _, ok := keys.DecodeTablePrefix(row); ok && id != table {
+				at := keys.TablePrefix(id)
+				if d := max(seen-half, half-seen); table != 0 && start.Less(at) && d <= half/2 && (boundary == nil || d < off) {
+					boundary, off = at, d
 				}
+				table = id
+			}
+			if found && (seen > half+half/2 || boundary != nil && seen-half > off || !spansTables(table, end)) {
+				break
+			}
+			if !found && start.Less(row) && !row.Equal(split) {
+				split = row.Clone()
+				found = seen >= half
 			}
 		}
 		seen += versionBytes(w.key, w.ts) + int64(len(w.raw))
 	}
+	if boundary != nil {
+		split = boundary
+	}
 	return split, w.err
+}
+
+// spansTables says whether other tables than this one may follow before end.
+func spansTables(table uint32, end keys.Key) bool {
+	return table != 0 && keys.TableSpan(table).EndKey.Less(end)
 }

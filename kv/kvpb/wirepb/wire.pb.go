@@ -472,6 +472,7 @@ type RangeDescriptor struct {
 	Replicas      []*ReplicaDescriptor   `protobuf:"bytes,4,rep,name=replicas,proto3" json:"replicas,omitempty"`
 	Generation    int64                  `protobuf:"varint,5,opt,name=generation,proto3" json:"generation,omitempty"`
 	NextReplicaId int32                  `protobuf:"varint,6,opt,name=next_replica_id,json=nextReplicaId,proto3" json:"next_replica_id,omitempty"`
+	StickyUntil   *Timestamp             `protobuf:"bytes,7,opt,name=sticky_until,json=stickyUntil,proto3" json:"sticky_until,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -546,6 +547,13 @@ func (x *RangeDescriptor) GetNextReplicaId() int32 {
 		return x.NextReplicaId
 	}
 	return 0
+}
+
+func (x *RangeDescriptor) GetStickyUntil() *Timestamp {
+	if x != nil {
+		return x.StickyUntil
+	}
+	return nil
 }
 
 type Header struct {
@@ -1677,6 +1685,50 @@ func (x *TransferLeaseArgs) GetTo() int32 {
 	return 0
 }
 
+type SplitArgs struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	StickyUntil   *Timestamp             `protobuf:"bytes,1,opt,name=sticky_until,json=stickyUntil,proto3" json:"sticky_until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SplitArgs) Reset() {
+	*x = SplitArgs{}
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SplitArgs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SplitArgs) ProtoMessage() {}
+
+func (x *SplitArgs) ProtoReflect() protoreflect.Message {
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SplitArgs.ProtoReflect.Descriptor instead.
+func (*SplitArgs) Descriptor() ([]byte, []int) {
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *SplitArgs) GetStickyUntil() *Timestamp {
+	if x != nil {
+		return x.StickyUntil
+	}
+	return nil
+}
+
 type Request struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Op       uint32                 `protobuf:"varint,1,opt,name=op,proto3" json:"op,omitempty"`
@@ -1704,6 +1756,7 @@ type Request struct {
 	//	*Request_UpdateAddressing
 	//	*Request_ChangeReplicas
 	//	*Request_TransferLease
+	//	*Request_Split
 	Args          isRequest_Args `protobuf_oneof:"args"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1711,7 +1764,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[25]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1723,7 +1776,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[25]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1736,7 +1789,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{25}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Request) GetOp() uint32 {
@@ -1937,6 +1990,15 @@ func (x *Request) GetTransferLease() *TransferLeaseArgs {
 	return nil
 }
 
+func (x *Request) GetSplit() *SplitArgs {
+	if x != nil {
+		if x, ok := x.Args.(*Request_Split); ok {
+			return x.Split
+		}
+	}
+	return nil
+}
+
 type isRequest_Args interface {
 	isRequest_Args()
 }
@@ -2001,6 +2063,10 @@ type Request_TransferLease struct {
 	TransferLease *TransferLeaseArgs `protobuf:"bytes,24,opt,name=transfer_lease,json=transferLease,proto3,oneof"`
 }
 
+type Request_Split struct {
+	Split *SplitArgs `protobuf:"bytes,25,opt,name=split,proto3,oneof"`
+}
+
 func (*Request_EndTxn) isRequest_Args() {}
 
 func (*Request_PushTxn) isRequest_Args() {}
@@ -2031,6 +2097,8 @@ func (*Request_ChangeReplicas) isRequest_Args() {}
 
 func (*Request_TransferLease) isRequest_Args() {}
 
+func (*Request_Split) isRequest_Args() {}
+
 type BatchRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Header        *Header                `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
@@ -2043,7 +2111,7 @@ type BatchRequest struct {
 
 func (x *BatchRequest) Reset() {
 	*x = BatchRequest{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[26]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2055,7 +2123,7 @@ func (x *BatchRequest) String() string {
 func (*BatchRequest) ProtoMessage() {}
 
 func (x *BatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[26]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2068,7 +2136,7 @@ func (x *BatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchRequest.ProtoReflect.Descriptor instead.
 func (*BatchRequest) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{26}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *BatchRequest) GetHeader() *Header {
@@ -2112,7 +2180,7 @@ type PushTxnReply struct {
 
 func (x *PushTxnReply) Reset() {
 	*x = PushTxnReply{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[27]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2124,7 +2192,7 @@ func (x *PushTxnReply) String() string {
 func (*PushTxnReply) ProtoMessage() {}
 
 func (x *PushTxnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[27]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2137,7 +2205,7 @@ func (x *PushTxnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushTxnReply.ProtoReflect.Descriptor instead.
 func (*PushTxnReply) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{27}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *PushTxnReply) GetStatus() uint32 {
@@ -2184,7 +2252,7 @@ type HeartbeatReply struct {
 
 func (x *HeartbeatReply) Reset() {
 	*x = HeartbeatReply{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[28]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2196,7 +2264,7 @@ func (x *HeartbeatReply) String() string {
 func (*HeartbeatReply) ProtoMessage() {}
 
 func (x *HeartbeatReply) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[28]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2209,7 +2277,7 @@ func (x *HeartbeatReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatReply.ProtoReflect.Descriptor instead.
 func (*HeartbeatReply) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{28}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *HeartbeatReply) GetStatus() uint32 {
@@ -2243,7 +2311,7 @@ type IndexSummary struct {
 
 func (x *IndexSummary) Reset() {
 	*x = IndexSummary{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[29]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2255,7 +2323,7 @@ func (x *IndexSummary) String() string {
 func (*IndexSummary) ProtoMessage() {}
 
 func (x *IndexSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[29]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2268,7 +2336,7 @@ func (x *IndexSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexSummary.ProtoReflect.Descriptor instead.
 func (*IndexSummary) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{29}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *IndexSummary) GetTableId() uint32 {
@@ -2400,7 +2468,7 @@ type ExportReply struct {
 
 func (x *ExportReply) Reset() {
 	*x = ExportReply{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[30]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2412,7 +2480,7 @@ func (x *ExportReply) String() string {
 func (*ExportReply) ProtoMessage() {}
 
 func (x *ExportReply) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[30]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2425,7 +2493,7 @@ func (x *ExportReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportReply.ProtoReflect.Descriptor instead.
 func (*ExportReply) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{30}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ExportReply) GetSst() []byte {
@@ -2500,7 +2568,7 @@ type AddSSTableReply struct {
 
 func (x *AddSSTableReply) Reset() {
 	*x = AddSSTableReply{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[31]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2512,7 +2580,7 @@ func (x *AddSSTableReply) String() string {
 func (*AddSSTableReply) ProtoMessage() {}
 
 func (x *AddSSTableReply) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[31]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2525,7 +2593,7 @@ func (x *AddSSTableReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddSSTableReply.ProtoReflect.Descriptor instead.
 func (*AddSSTableReply) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{31}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *AddSSTableReply) GetTimestamp() *Timestamp {
@@ -2550,7 +2618,7 @@ type RangeInfoReply struct {
 
 func (x *RangeInfoReply) Reset() {
 	*x = RangeInfoReply{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[32]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2562,7 +2630,7 @@ func (x *RangeInfoReply) String() string {
 func (*RangeInfoReply) ProtoMessage() {}
 
 func (x *RangeInfoReply) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[32]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2575,7 +2643,7 @@ func (x *RangeInfoReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RangeInfoReply.ProtoReflect.Descriptor instead.
 func (*RangeInfoReply) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{32}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RangeInfoReply) GetDescriptor_() *RangeDescriptor {
@@ -2636,7 +2704,7 @@ type LookupRangeReply struct {
 
 func (x *LookupRangeReply) Reset() {
 	*x = LookupRangeReply{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[33]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2648,7 +2716,7 @@ func (x *LookupRangeReply) String() string {
 func (*LookupRangeReply) ProtoMessage() {}
 
 func (x *LookupRangeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[33]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2661,7 +2729,7 @@ func (x *LookupRangeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LookupRangeReply.ProtoReflect.Descriptor instead.
 func (*LookupRangeReply) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{33}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *LookupRangeReply) GetDescriptor_() *RangeDescriptor {
@@ -2693,7 +2761,7 @@ type Response struct {
 
 func (x *Response) Reset() {
 	*x = Response{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[34]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2705,7 +2773,7 @@ func (x *Response) String() string {
 func (*Response) ProtoMessage() {}
 
 func (x *Response) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[34]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2718,7 +2786,7 @@ func (x *Response) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Response.ProtoReflect.Descriptor instead.
 func (*Response) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{34}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Response) GetKvs() []byte {
@@ -2854,7 +2922,7 @@ type TxnUpdate struct {
 
 func (x *TxnUpdate) Reset() {
 	*x = TxnUpdate{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[35]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2866,7 +2934,7 @@ func (x *TxnUpdate) String() string {
 func (*TxnUpdate) ProtoMessage() {}
 
 func (x *TxnUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[35]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2879,7 +2947,7 @@ func (x *TxnUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TxnUpdate.ProtoReflect.Descriptor instead.
 func (*TxnUpdate) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{35}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *TxnUpdate) GetStatus() uint32 {
@@ -2916,7 +2984,7 @@ type BatchResponse struct {
 
 func (x *BatchResponse) Reset() {
 	*x = BatchResponse{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[36]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2928,7 +2996,7 @@ func (x *BatchResponse) String() string {
 func (*BatchResponse) ProtoMessage() {}
 
 func (x *BatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[36]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2941,7 +3009,7 @@ func (x *BatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResponse.ProtoReflect.Descriptor instead.
 func (*BatchResponse) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{36}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *BatchResponse) GetResponses() []*Response {
@@ -2990,7 +3058,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[37]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3002,7 +3070,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[37]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3015,7 +3083,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{37}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Error) GetNodes() []*ErrorNode {
@@ -3058,7 +3126,7 @@ type ErrorNode struct {
 
 func (x *ErrorNode) Reset() {
 	*x = ErrorNode{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[38]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3070,7 +3138,7 @@ func (x *ErrorNode) String() string {
 func (*ErrorNode) ProtoMessage() {}
 
 func (x *ErrorNode) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[38]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3083,7 +3151,7 @@ func (x *ErrorNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode.ProtoReflect.Descriptor instead.
 func (*ErrorNode) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ErrorNode) GetCauses() uint32 {
@@ -3440,7 +3508,7 @@ type ErrorNode_PgError struct {
 
 func (x *ErrorNode_PgError) Reset() {
 	*x = ErrorNode_PgError{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[39]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3452,7 +3520,7 @@ func (x *ErrorNode_PgError) String() string {
 func (*ErrorNode_PgError) ProtoMessage() {}
 
 func (x *ErrorNode_PgError) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[39]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3465,7 +3533,7 @@ func (x *ErrorNode_PgError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_PgError.ProtoReflect.Descriptor instead.
 func (*ErrorNode_PgError) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38, 0}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{39, 0}
 }
 
 func (x *ErrorNode_PgError) GetSeverity() string {
@@ -3570,7 +3638,7 @@ type ErrorNode_ConditionFailed struct {
 
 func (x *ErrorNode_ConditionFailed) Reset() {
 	*x = ErrorNode_ConditionFailed{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[40]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3582,7 +3650,7 @@ func (x *ErrorNode_ConditionFailed) String() string {
 func (*ErrorNode_ConditionFailed) ProtoMessage() {}
 
 func (x *ErrorNode_ConditionFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[40]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3595,7 +3663,7 @@ func (x *ErrorNode_ConditionFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_ConditionFailed.ProtoReflect.Descriptor instead.
 func (*ErrorNode_ConditionFailed) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38, 1}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{39, 1}
 }
 
 func (x *ErrorNode_ConditionFailed) GetKey() []byte {
@@ -3630,7 +3698,7 @@ type ErrorNode_WriteTooOld struct {
 
 func (x *ErrorNode_WriteTooOld) Reset() {
 	*x = ErrorNode_WriteTooOld{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[41]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3642,7 +3710,7 @@ func (x *ErrorNode_WriteTooOld) String() string {
 func (*ErrorNode_WriteTooOld) ProtoMessage() {}
 
 func (x *ErrorNode_WriteTooOld) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[41]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3655,7 +3723,7 @@ func (x *ErrorNode_WriteTooOld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_WriteTooOld.ProtoReflect.Descriptor instead.
 func (*ErrorNode_WriteTooOld) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38, 2}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{39, 2}
 }
 
 func (x *ErrorNode_WriteTooOld) GetKey() []byte {
@@ -3691,7 +3759,7 @@ type ErrorNode_Uncertainty struct {
 
 func (x *ErrorNode_Uncertainty) Reset() {
 	*x = ErrorNode_Uncertainty{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[42]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3703,7 +3771,7 @@ func (x *ErrorNode_Uncertainty) String() string {
 func (*ErrorNode_Uncertainty) ProtoMessage() {}
 
 func (x *ErrorNode_Uncertainty) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[42]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3716,7 +3784,7 @@ func (x *ErrorNode_Uncertainty) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_Uncertainty.ProtoReflect.Descriptor instead.
 func (*ErrorNode_Uncertainty) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38, 3}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{39, 3}
 }
 
 func (x *ErrorNode_Uncertainty) GetKey() []byte {
@@ -3758,7 +3826,7 @@ type ErrorNode_RetryTxn struct {
 
 func (x *ErrorNode_RetryTxn) Reset() {
 	*x = ErrorNode_RetryTxn{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[43]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3770,7 +3838,7 @@ func (x *ErrorNode_RetryTxn) String() string {
 func (*ErrorNode_RetryTxn) ProtoMessage() {}
 
 func (x *ErrorNode_RetryTxn) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[43]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3783,7 +3851,7 @@ func (x *ErrorNode_RetryTxn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_RetryTxn.ProtoReflect.Descriptor instead.
 func (*ErrorNode_RetryTxn) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38, 4}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{39, 4}
 }
 
 func (x *ErrorNode_RetryTxn) GetReason() string {
@@ -3817,7 +3885,7 @@ type ErrorNode_LockNotAvailable struct {
 
 func (x *ErrorNode_LockNotAvailable) Reset() {
 	*x = ErrorNode_LockNotAvailable{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[44]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3829,7 +3897,7 @@ func (x *ErrorNode_LockNotAvailable) String() string {
 func (*ErrorNode_LockNotAvailable) ProtoMessage() {}
 
 func (x *ErrorNode_LockNotAvailable) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[44]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3842,7 +3910,7 @@ func (x *ErrorNode_LockNotAvailable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_LockNotAvailable.ProtoReflect.Descriptor instead.
 func (*ErrorNode_LockNotAvailable) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38, 5}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{39, 5}
 }
 
 func (x *ErrorNode_LockNotAvailable) GetKey() []byte {
@@ -3869,7 +3937,7 @@ type ErrorNode_BeforeGC struct {
 
 func (x *ErrorNode_BeforeGC) Reset() {
 	*x = ErrorNode_BeforeGC{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[45]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3881,7 +3949,7 @@ func (x *ErrorNode_BeforeGC) String() string {
 func (*ErrorNode_BeforeGC) ProtoMessage() {}
 
 func (x *ErrorNode_BeforeGC) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[45]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3894,7 +3962,7 @@ func (x *ErrorNode_BeforeGC) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_BeforeGC.ProtoReflect.Descriptor instead.
 func (*ErrorNode_BeforeGC) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38, 6}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{39, 6}
 }
 
 func (x *ErrorNode_BeforeGC) GetTimestamp() *Timestamp {
@@ -3921,7 +3989,7 @@ type ErrorNode_KeyMismatch struct {
 
 func (x *ErrorNode_KeyMismatch) Reset() {
 	*x = ErrorNode_KeyMismatch{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[46]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3933,7 +4001,7 @@ func (x *ErrorNode_KeyMismatch) String() string {
 func (*ErrorNode_KeyMismatch) ProtoMessage() {}
 
 func (x *ErrorNode_KeyMismatch) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[46]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3946,7 +4014,7 @@ func (x *ErrorNode_KeyMismatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_KeyMismatch.ProtoReflect.Descriptor instead.
 func (*ErrorNode_KeyMismatch) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38, 7}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{39, 7}
 }
 
 func (x *ErrorNode_KeyMismatch) GetRequested() *Span {
@@ -3974,7 +4042,7 @@ type ErrorNode_NotLeaseholder struct {
 
 func (x *ErrorNode_NotLeaseholder) Reset() {
 	*x = ErrorNode_NotLeaseholder{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[47]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3986,7 +4054,7 @@ func (x *ErrorNode_NotLeaseholder) String() string {
 func (*ErrorNode_NotLeaseholder) ProtoMessage() {}
 
 func (x *ErrorNode_NotLeaseholder) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[47]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3999,7 +4067,7 @@ func (x *ErrorNode_NotLeaseholder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_NotLeaseholder.ProtoReflect.Descriptor instead.
 func (*ErrorNode_NotLeaseholder) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38, 8}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{39, 8}
 }
 
 func (x *ErrorNode_NotLeaseholder) GetRangeId() int64 {
@@ -4032,7 +4100,7 @@ type ErrorNode_PartialBatch struct {
 
 func (x *ErrorNode_PartialBatch) Reset() {
 	*x = ErrorNode_PartialBatch{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[48]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4044,7 +4112,7 @@ func (x *ErrorNode_PartialBatch) String() string {
 func (*ErrorNode_PartialBatch) ProtoMessage() {}
 
 func (x *ErrorNode_PartialBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[48]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4057,7 +4125,7 @@ func (x *ErrorNode_PartialBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_PartialBatch.ProtoReflect.Descriptor instead.
 func (*ErrorNode_PartialBatch) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38, 9}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{39, 9}
 }
 
 func (x *ErrorNode_PartialBatch) GetWriteTimestamp() *Timestamp {
@@ -4078,7 +4146,7 @@ type ErrorNode_Lock struct {
 
 func (x *ErrorNode_Lock) Reset() {
 	*x = ErrorNode_Lock{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[49]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4090,7 +4158,7 @@ func (x *ErrorNode_Lock) String() string {
 func (*ErrorNode_Lock) ProtoMessage() {}
 
 func (x *ErrorNode_Lock) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[49]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4103,7 +4171,7 @@ func (x *ErrorNode_Lock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_Lock.ProtoReflect.Descriptor instead.
 func (*ErrorNode_Lock) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38, 10}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{39, 10}
 }
 
 func (x *ErrorNode_Lock) GetKey() []byte {
@@ -4136,7 +4204,7 @@ type ErrorNode_LockConflict struct {
 
 func (x *ErrorNode_LockConflict) Reset() {
 	*x = ErrorNode_LockConflict{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[50]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4148,7 +4216,7 @@ func (x *ErrorNode_LockConflict) String() string {
 func (*ErrorNode_LockConflict) ProtoMessage() {}
 
 func (x *ErrorNode_LockConflict) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[50]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4161,7 +4229,7 @@ func (x *ErrorNode_LockConflict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_LockConflict.ProtoReflect.Descriptor instead.
 func (*ErrorNode_LockConflict) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38, 11}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{39, 11}
 }
 
 func (x *ErrorNode_LockConflict) GetLocks() []*ErrorNode_Lock {
@@ -4181,7 +4249,7 @@ type ErrorNode_TxnState struct {
 
 func (x *ErrorNode_TxnState) Reset() {
 	*x = ErrorNode_TxnState{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[51]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4193,7 +4261,7 @@ func (x *ErrorNode_TxnState) String() string {
 func (*ErrorNode_TxnState) ProtoMessage() {}
 
 func (x *ErrorNode_TxnState) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[51]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4206,7 +4274,7 @@ func (x *ErrorNode_TxnState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_TxnState.ProtoReflect.Descriptor instead.
 func (*ErrorNode_TxnState) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38, 12}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{39, 12}
 }
 
 func (x *ErrorNode_TxnState) GetKey() []byte {
@@ -4233,7 +4301,7 @@ type ErrorNode_Shadowing struct {
 
 func (x *ErrorNode_Shadowing) Reset() {
 	*x = ErrorNode_Shadowing{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[52]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4245,7 +4313,7 @@ func (x *ErrorNode_Shadowing) String() string {
 func (*ErrorNode_Shadowing) ProtoMessage() {}
 
 func (x *ErrorNode_Shadowing) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[52]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4258,7 +4326,7 @@ func (x *ErrorNode_Shadowing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_Shadowing.ProtoReflect.Descriptor instead.
 func (*ErrorNode_Shadowing) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38, 13}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{39, 13}
 }
 
 func (x *ErrorNode_Shadowing) GetKey() []byte {
@@ -4287,7 +4355,7 @@ type ErrorNode_TxnRetry struct {
 
 func (x *ErrorNode_TxnRetry) Reset() {
 	*x = ErrorNode_TxnRetry{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[53]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4299,7 +4367,7 @@ func (x *ErrorNode_TxnRetry) String() string {
 func (*ErrorNode_TxnRetry) ProtoMessage() {}
 
 func (x *ErrorNode_TxnRetry) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[53]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4312,7 +4380,7 @@ func (x *ErrorNode_TxnRetry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_TxnRetry.ProtoReflect.Descriptor instead.
 func (*ErrorNode_TxnRetry) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38, 14}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{39, 14}
 }
 
 func (x *ErrorNode_TxnRetry) GetTxnId() []byte {
@@ -4383,7 +4451,7 @@ const file_kv_kvpb_wirepb_wire_proto_rawDesc = "" +
 	"\bstore_id\x18\x02 \x01(\x05R\astoreId\x12\x1d\n" +
 	"\n" +
 	"replica_id\x18\x03 \x01(\x05R\treplicaId\x12\x12\n" +
-	"\x04type\x18\x04 \x01(\x05R\x04type\"\xe9\x01\n" +
+	"\x04type\x18\x04 \x01(\x05R\x04type\"\xa7\x02\n" +
 	"\x0fRangeDescriptor\x12\x19\n" +
 	"\brange_id\x18\x01 \x01(\x03R\arangeId\x12\x1b\n" +
 	"\tstart_key\x18\x02 \x01(\fR\bstartKey\x12\x17\n" +
@@ -4392,7 +4460,8 @@ const file_kv_kvpb_wirepb_wire_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\x05 \x01(\x03R\n" +
 	"generation\x12&\n" +
-	"\x0fnext_replica_id\x18\x06 \x01(\x05R\rnextReplicaId\"\x9c\x03\n" +
+	"\x0fnext_replica_id\x18\x06 \x01(\x05R\rnextReplicaId\x12<\n" +
+	"\fsticky_until\x18\a \x01(\v2\x19.holdfast.kv.v1.TimestampR\vstickyUntil\"\x9c\x03\n" +
 	"\x06Header\x12\x19\n" +
 	"\brange_id\x18\x01 \x01(\x03R\arangeId\x127\n" +
 	"\ttimestamp\x18\x02 \x01(\v2\x19.holdfast.kv.v1.TimestampR\ttimestamp\x12-\n" +
@@ -4482,7 +4551,9 @@ const file_kv_kvpb_wirepb_wire_proto_rawDesc = "" +
 	"\x03add\x18\x02 \x03(\v2!.holdfast.kv.v1.ReplicaDescriptorR\x03add\x12\x16\n" +
 	"\x06remove\x18\x03 \x03(\x05R\x06remove\"#\n" +
 	"\x11TransferLeaseArgs\x12\x0e\n" +
-	"\x02to\x18\x01 \x01(\x05R\x02to\"\xa4\t\n" +
+	"\x02to\x18\x01 \x01(\x05R\x02to\"I\n" +
+	"\tSplitArgs\x12<\n" +
+	"\fsticky_until\x18\x01 \x01(\v2\x19.holdfast.kv.v1.TimestampR\vstickyUntil\"\xd7\t\n" +
 	"\aRequest\x12\x0e\n" +
 	"\x02op\x18\x01 \x01(\rR\x02op\x12\x12\n" +
 	"\x04lock\x18\x02 \x01(\rR\x04lock\x12\x1a\n" +
@@ -4510,7 +4581,8 @@ const file_kv_kvpb_wirepb_wire_proto_rawDesc = "" +
 	"\flookup_range\x18\x15 \x01(\v2\x1f.holdfast.kv.v1.LookupRangeArgsH\x00R\vlookupRange\x12S\n" +
 	"\x11update_addressing\x18\x16 \x01(\v2$.holdfast.kv.v1.UpdateAddressingArgsH\x00R\x10updateAddressing\x12M\n" +
 	"\x0fchange_replicas\x18\x17 \x01(\v2\".holdfast.kv.v1.ChangeReplicasArgsH\x00R\x0echangeReplicas\x12J\n" +
-	"\x0etransfer_lease\x18\x18 \x01(\v2!.holdfast.kv.v1.TransferLeaseArgsH\x00R\rtransferLeaseB\x06\n" +
+	"\x0etransfer_lease\x18\x18 \x01(\v2!.holdfast.kv.v1.TransferLeaseArgsH\x00R\rtransferLease\x121\n" +
+	"\x05split\x18\x19 \x01(\v2\x19.holdfast.kv.v1.SplitArgsH\x00R\x05splitB\x06\n" +
 	"\x04argsB\v\n" +
 	"\t_expected\"\xba\x01\n" +
 	"\fBatchRequest\x12.\n" +
@@ -4717,7 +4789,7 @@ func file_kv_kvpb_wirepb_wire_proto_rawDescGZIP() []byte {
 	return file_kv_kvpb_wirepb_wire_proto_rawDescData
 }
 
-var file_kv_kvpb_wirepb_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
+var file_kv_kvpb_wirepb_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
 var file_kv_kvpb_wirepb_wire_proto_goTypes = []any{
 	(*Timestamp)(nil),                  // 0: holdfast.kv.v1.Timestamp
 	(*Span)(nil),                       // 1: holdfast.kv.v1.Span
@@ -4744,35 +4816,36 @@ var file_kv_kvpb_wirepb_wire_proto_goTypes = []any{
 	(*UpdateAddressingArgs)(nil),       // 22: holdfast.kv.v1.UpdateAddressingArgs
 	(*ChangeReplicasArgs)(nil),         // 23: holdfast.kv.v1.ChangeReplicasArgs
 	(*TransferLeaseArgs)(nil),          // 24: holdfast.kv.v1.TransferLeaseArgs
-	(*Request)(nil),                    // 25: holdfast.kv.v1.Request
-	(*BatchRequest)(nil),               // 26: holdfast.kv.v1.BatchRequest
-	(*PushTxnReply)(nil),               // 27: holdfast.kv.v1.PushTxnReply
-	(*HeartbeatReply)(nil),             // 28: holdfast.kv.v1.HeartbeatReply
-	(*IndexSummary)(nil),               // 29: holdfast.kv.v1.IndexSummary
-	(*ExportReply)(nil),                // 30: holdfast.kv.v1.ExportReply
-	(*AddSSTableReply)(nil),            // 31: holdfast.kv.v1.AddSSTableReply
-	(*RangeInfoReply)(nil),             // 32: holdfast.kv.v1.RangeInfoReply
-	(*LookupRangeReply)(nil),           // 33: holdfast.kv.v1.LookupRangeReply
-	(*Response)(nil),                   // 34: holdfast.kv.v1.Response
-	(*TxnUpdate)(nil),                  // 35: holdfast.kv.v1.TxnUpdate
-	(*BatchResponse)(nil),              // 36: holdfast.kv.v1.BatchResponse
-	(*Error)(nil),                      // 37: holdfast.kv.v1.Error
-	(*ErrorNode)(nil),                  // 38: holdfast.kv.v1.ErrorNode
-	(*ErrorNode_PgError)(nil),          // 39: holdfast.kv.v1.ErrorNode.PgError
-	(*ErrorNode_ConditionFailed)(nil),  // 40: holdfast.kv.v1.ErrorNode.ConditionFailed
-	(*ErrorNode_WriteTooOld)(nil),      // 41: holdfast.kv.v1.ErrorNode.WriteTooOld
-	(*ErrorNode_Uncertainty)(nil),      // 42: holdfast.kv.v1.ErrorNode.Uncertainty
-	(*ErrorNode_RetryTxn)(nil),         // 43: holdfast.kv.v1.ErrorNode.RetryTxn
-	(*ErrorNode_LockNotAvailable)(nil), // 44: holdfast.kv.v1.ErrorNode.LockNotAvailable
-	(*ErrorNode_BeforeGC)(nil),         // 45: holdfast.kv.v1.ErrorNode.BeforeGC
-	(*ErrorNode_KeyMismatch)(nil),      // 46: holdfast.kv.v1.ErrorNode.KeyMismatch
-	(*ErrorNode_NotLeaseholder)(nil),   // 47: holdfast.kv.v1.ErrorNode.NotLeaseholder
-	(*ErrorNode_PartialBatch)(nil),     // 48: holdfast.kv.v1.ErrorNode.PartialBatch
-	(*ErrorNode_Lock)(nil),             // 49: holdfast.kv.v1.ErrorNode.Lock
-	(*ErrorNode_LockConflict)(nil),     // 50: holdfast.kv.v1.ErrorNode.LockConflict
-	(*ErrorNode_TxnState)(nil),         // 51: holdfast.kv.v1.ErrorNode.TxnState
-	(*ErrorNode_Shadowing)(nil),        // 52: holdfast.kv.v1.ErrorNode.Shadowing
-	(*ErrorNode_TxnRetry)(nil),         // 53: holdfast.kv.v1.ErrorNode.TxnRetry
+	(*SplitArgs)(nil),                  // 25: holdfast.kv.v1.SplitArgs
+	(*Request)(nil),                    // 26: holdfast.kv.v1.Request
+	(*BatchRequest)(nil),               // 27: holdfast.kv.v1.BatchRequest
+	(*PushTxnReply)(nil),               // 28: holdfast.kv.v1.PushTxnReply
+	(*HeartbeatReply)(nil),             // 29: holdfast.kv.v1.HeartbeatReply
+	(*IndexSummary)(nil),               // 30: holdfast.kv.v1.IndexSummary
+	(*ExportReply)(nil),                // 31: holdfast.kv.v1.ExportReply
+	(*AddSSTableReply)(nil),            // 32: holdfast.kv.v1.AddSSTableReply
+	(*RangeInfoReply)(nil),             // 33: holdfast.kv.v1.RangeInfoReply
+	(*LookupRangeReply)(nil),           // 34: holdfast.kv.v1.LookupRangeReply
+	(*Response)(nil),                   // 35: holdfast.kv.v1.Response
+	(*TxnUpdate)(nil),                  // 36: holdfast.kv.v1.TxnUpdate
+	(*BatchResponse)(nil),              // 37: holdfast.kv.v1.BatchResponse
+	(*Error)(nil),                      // 38: holdfast.kv.v1.Error
+	(*ErrorNode)(nil),                  // 39: holdfast.kv.v1.ErrorNode
+	(*ErrorNode_PgError)(nil),          // 40: holdfast.kv.v1.ErrorNode.PgError
+	(*ErrorNode_ConditionFailed)(nil),  // 41: holdfast.kv.v1.ErrorNode.ConditionFailed
+	(*ErrorNode_WriteTooOld)(nil),      // 42: holdfast.kv.v1.ErrorNode.WriteTooOld
+	(*ErrorNode_Uncertainty)(nil),      // 43: holdfast.kv.v1.ErrorNode.Uncertainty
+	(*ErrorNode_RetryTxn)(nil),         // 44: holdfast.kv.v1.ErrorNode.RetryTxn
+	(*ErrorNode_LockNotAvailable)(nil), // 45: holdfast.kv.v1.ErrorNode.LockNotAvailable
+	(*ErrorNode_BeforeGC)(nil),         // 46: holdfast.kv.v1.ErrorNode.BeforeGC
+	(*ErrorNode_KeyMismatch)(nil),      // 47: holdfast.kv.v1.ErrorNode.KeyMismatch
+	(*ErrorNode_NotLeaseholder)(nil),   // 48: holdfast.kv.v1.ErrorNode.NotLeaseholder
+	(*ErrorNode_PartialBatch)(nil),     // 49: holdfast.kv.v1.ErrorNode.PartialBatch
+	(*ErrorNode_Lock)(nil),             // 50: holdfast.kv.v1.ErrorNode.Lock
+	(*ErrorNode_LockConflict)(nil),     // 51: holdfast.kv.v1.ErrorNode.LockConflict
+	(*ErrorNode_TxnState)(nil),         // 52: holdfast.kv.v1.ErrorNode.TxnState
+	(*ErrorNode_Shadowing)(nil),        // 53: holdfast.kv.v1.ErrorNode.Shadowing
+	(*ErrorNode_TxnRetry)(nil),         // 54: holdfast.kv.v1.ErrorNode.TxnRetry
 }
 var file_kv_kvpb_wirepb_wire_proto_depIdxs = []int32{
 	0,   // 0: holdfast.kv.v1.TxnMeta.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
@@ -4783,107 +4856,110 @@ var file_kv_kvpb_wirepb_wire_proto_depIdxs = []int32{
 	0,   // 5: holdfast.kv.v1.Transaction.uncertainty_limit:type_name -> holdfast.kv.v1.Timestamp
 	2,   // 6: holdfast.kv.v1.Transaction.ignored_seqnums:type_name -> holdfast.kv.v1.SeqRange
 	5,   // 7: holdfast.kv.v1.RangeDescriptor.replicas:type_name -> holdfast.kv.v1.ReplicaDescriptor
-	0,   // 8: holdfast.kv.v1.Header.timestamp:type_name -> holdfast.kv.v1.Timestamp
-	4,   // 9: holdfast.kv.v1.Header.txn:type_name -> holdfast.kv.v1.Transaction
-	1,   // 10: holdfast.kv.v1.EndTxnArgs.lock_spans:type_name -> holdfast.kv.v1.Span
-	0,   // 11: holdfast.kv.v1.EndTxnArgs.deadline:type_name -> holdfast.kv.v1.Timestamp
-	3,   // 12: holdfast.kv.v1.PushTxnArgs.pushee:type_name -> holdfast.kv.v1.TxnMeta
-	0,   // 13: holdfast.kv.v1.PushTxnArgs.push_to:type_name -> holdfast.kv.v1.Timestamp
-	3,   // 14: holdfast.kv.v1.PushTxnArgs.pusher:type_name -> holdfast.kv.v1.TxnMeta
-	3,   // 15: holdfast.kv.v1.ResolveArgs.txn:type_name -> holdfast.kv.v1.TxnMeta
-	2,   // 16: holdfast.kv.v1.ResolveArgs.ignored_seqnums:type_name -> holdfast.kv.v1.SeqRange
-	0,   // 17: holdfast.kv.v1.HeartbeatArgs.now:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 18: holdfast.kv.v1.RefreshArgs.from:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 19: holdfast.kv.v1.ExportArgs.start_time:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 20: holdfast.kv.v1.ExportArgs.end_time:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 21: holdfast.kv.v1.ExportArgs.resume_ts:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 22: holdfast.kv.v1.GCArgs.threshold:type_name -> holdfast.kv.v1.Timestamp
-	18,  // 23: holdfast.kv.v1.GCArgs.keys:type_name -> holdfast.kv.v1.GCKey
-	19,  // 24: holdfast.kv.v1.GCArgs.ranges:type_name -> holdfast.kv.v1.GCRange
-	0,   // 25: holdfast.kv.v1.GCKey.timestamp:type_name -> holdfast.kv.v1.Timestamp
-	1,   // 26: holdfast.kv.v1.GCRange.span:type_name -> holdfast.kv.v1.Span
-	0,   // 27: holdfast.kv.v1.GCRange.timestamp:type_name -> holdfast.kv.v1.Timestamp
-	6,   // 28: holdfast.kv.v1.UpdateAddressingArgs.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
-	5,   // 29: holdfast.kv.v1.ChangeReplicasArgs.add:type_name -> holdfast.kv.v1.ReplicaDescriptor
-	8,   // 30: holdfast.kv.v1.Request.end_txn:type_name -> holdfast.kv.v1.EndTxnArgs
-	9,   // 31: holdfast.kv.v1.Request.push_txn:type_name -> holdfast.kv.v1.PushTxnArgs
-	10,  // 32: holdfast.kv.v1.Request.resolve:type_name -> holdfast.kv.v1.ResolveArgs
-	11,  // 33: holdfast.kv.v1.Request.remove_txn_record:type_name -> holdfast.kv.v1.RemoveTxnRecordArgs
-	12,  // 34: holdfast.kv.v1.Request.heartbeat:type_name -> holdfast.kv.v1.HeartbeatArgs
-	13,  // 35: holdfast.kv.v1.Request.refresh:type_name -> holdfast.kv.v1.RefreshArgs
-	14,  // 36: holdfast.kv.v1.Request.export:type_name -> holdfast.kv.v1.ExportArgs
-	15,  // 37: holdfast.kv.v1.Request.add_sstable:type_name -> holdfast.kv.v1.AddSSTableArgs
-	20,  // 38: holdfast.kv.v1.Request.range_info:type_name -> holdfast.kv.v1.RangeInfoArgs
-	16,  // 39: holdfast.kv.v1.Request.put_sorted:type_name -> holdfast.kv.v1.PutSortedArgs
-	17,  // 40: holdfast.kv.v1.Request.gc:type_name -> holdfast.kv.v1.GCArgs
-	21,  // 41: holdfast.kv.v1.Request.lookup_range:type_name -> holdfast.kv.v1.LookupRangeArgs
-	22,  // 42: holdfast.kv.v1.Request.update_addressing:type_name -> holdfast.kv.v1.UpdateAddressingArgs
-	23,  // 43: holdfast.kv.v1.Request.change_replicas:type_name -> holdfast.kv.v1.ChangeReplicasArgs
-	24,  // 44: holdfast.kv.v1.Request.transfer_lease:type_name -> holdfast.kv.v1.TransferLeaseArgs
-	7,   // 45: holdfast.kv.v1.BatchRequest.header:type_name -> holdfast.kv.v1.Header
-	25,  // 46: holdfast.kv.v1.BatchRequest.requests:type_name -> holdfast.kv.v1.Request
-	0,   // 47: holdfast.kv.v1.BatchRequest.now:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 48: holdfast.kv.v1.PushTxnReply.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	2,   // 49: holdfast.kv.v1.PushTxnReply.ignored_seqnums:type_name -> holdfast.kv.v1.SeqRange
-	3,   // 50: holdfast.kv.v1.PushTxnReply.waiters:type_name -> holdfast.kv.v1.TxnMeta
-	29,  // 51: holdfast.kv.v1.ExportReply.indexes:type_name -> holdfast.kv.v1.IndexSummary
-	0,   // 52: holdfast.kv.v1.ExportReply.resume_ts:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 53: holdfast.kv.v1.AddSSTableReply.timestamp:type_name -> holdfast.kv.v1.Timestamp
-	6,   // 54: holdfast.kv.v1.RangeInfoReply.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
-	0,   // 55: holdfast.kv.v1.RangeInfoReply.gc_threshold:type_name -> holdfast.kv.v1.Timestamp
-	6,   // 56: holdfast.kv.v1.LookupRangeReply.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
-	1,   // 57: holdfast.kv.v1.Response.resume:type_name -> holdfast.kv.v1.Span
-	27,  // 58: holdfast.kv.v1.Response.push_txn:type_name -> holdfast.kv.v1.PushTxnReply
-	28,  // 59: holdfast.kv.v1.Response.heartbeat:type_name -> holdfast.kv.v1.HeartbeatReply
-	30,  // 60: holdfast.kv.v1.Response.export:type_name -> holdfast.kv.v1.ExportReply
-	31,  // 61: holdfast.kv.v1.Response.add_sstable:type_name -> holdfast.kv.v1.AddSSTableReply
-	32,  // 62: holdfast.kv.v1.Response.range_info:type_name -> holdfast.kv.v1.RangeInfoReply
-	33,  // 63: holdfast.kv.v1.Response.lookup_range:type_name -> holdfast.kv.v1.LookupRangeReply
-	0,   // 64: holdfast.kv.v1.TxnUpdate.read_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 65: holdfast.kv.v1.TxnUpdate.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	34,  // 66: holdfast.kv.v1.BatchResponse.responses:type_name -> holdfast.kv.v1.Response
-	0,   // 67: holdfast.kv.v1.BatchResponse.timestamp:type_name -> holdfast.kv.v1.Timestamp
-	35,  // 68: holdfast.kv.v1.BatchResponse.txn:type_name -> holdfast.kv.v1.TxnUpdate
-	37,  // 69: holdfast.kv.v1.BatchResponse.error:type_name -> holdfast.kv.v1.Error
-	0,   // 70: holdfast.kv.v1.BatchResponse.now:type_name -> holdfast.kv.v1.Timestamp
-	38,  // 71: holdfast.kv.v1.Error.nodes:type_name -> holdfast.kv.v1.ErrorNode
-	39,  // 72: holdfast.kv.v1.ErrorNode.pg:type_name -> holdfast.kv.v1.ErrorNode.PgError
-	40,  // 73: holdfast.kv.v1.ErrorNode.condition_failed:type_name -> holdfast.kv.v1.ErrorNode.ConditionFailed
-	41,  // 74: holdfast.kv.v1.ErrorNode.write_too_old:type_name -> holdfast.kv.v1.ErrorNode.WriteTooOld
-	42,  // 75: holdfast.kv.v1.ErrorNode.uncertainty:type_name -> holdfast.kv.v1.ErrorNode.Uncertainty
-	43,  // 76: holdfast.kv.v1.ErrorNode.retry_txn:type_name -> holdfast.kv.v1.ErrorNode.RetryTxn
-	3,   // 77: holdfast.kv.v1.ErrorNode.push_failed:type_name -> holdfast.kv.v1.TxnMeta
-	44,  // 78: holdfast.kv.v1.ErrorNode.lock_not_available:type_name -> holdfast.kv.v1.ErrorNode.LockNotAvailable
-	45,  // 79: holdfast.kv.v1.ErrorNode.before_gc:type_name -> holdfast.kv.v1.ErrorNode.BeforeGC
-	46,  // 80: holdfast.kv.v1.ErrorNode.key_mismatch:type_name -> holdfast.kv.v1.ErrorNode.KeyMismatch
-	48,  // 81: holdfast.kv.v1.ErrorNode.partial_batch:type_name -> holdfast.kv.v1.ErrorNode.PartialBatch
-	50,  // 82: holdfast.kv.v1.ErrorNode.lock_conflict:type_name -> holdfast.kv.v1.ErrorNode.LockConflict
-	51,  // 83: holdfast.kv.v1.ErrorNode.txn_state:type_name -> holdfast.kv.v1.ErrorNode.TxnState
-	53,  // 84: holdfast.kv.v1.ErrorNode.txn_retry:type_name -> holdfast.kv.v1.ErrorNode.TxnRetry
-	52,  // 85: holdfast.kv.v1.ErrorNode.shadowing:type_name -> holdfast.kv.v1.ErrorNode.Shadowing
-	47,  // 86: holdfast.kv.v1.ErrorNode.not_leaseholder:type_name -> holdfast.kv.v1.ErrorNode.NotLeaseholder
-	0,   // 87: holdfast.kv.v1.ErrorNode.ConditionFailed.actual_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 88: holdfast.kv.v1.ErrorNode.WriteTooOld.timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 89: holdfast.kv.v1.ErrorNode.WriteTooOld.actual_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 90: holdfast.kv.v1.ErrorNode.Uncertainty.read_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 91: holdfast.kv.v1.ErrorNode.Uncertainty.value_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 92: holdfast.kv.v1.ErrorNode.Uncertainty.global_uncertainty_limit:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 93: holdfast.kv.v1.ErrorNode.RetryTxn.refresh_to:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 94: holdfast.kv.v1.ErrorNode.BeforeGC.timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 95: holdfast.kv.v1.ErrorNode.BeforeGC.threshold:type_name -> holdfast.kv.v1.Timestamp
-	1,   // 96: holdfast.kv.v1.ErrorNode.KeyMismatch.requested:type_name -> holdfast.kv.v1.Span
-	6,   // 97: holdfast.kv.v1.ErrorNode.KeyMismatch.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
-	5,   // 98: holdfast.kv.v1.ErrorNode.NotLeaseholder.leaseholder:type_name -> holdfast.kv.v1.ReplicaDescriptor
-	6,   // 99: holdfast.kv.v1.ErrorNode.NotLeaseholder.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
-	0,   // 100: holdfast.kv.v1.ErrorNode.PartialBatch.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	3,   // 101: holdfast.kv.v1.ErrorNode.Lock.txn:type_name -> holdfast.kv.v1.TxnMeta
-	49,  // 102: holdfast.kv.v1.ErrorNode.LockConflict.locks:type_name -> holdfast.kv.v1.ErrorNode.Lock
-	4,   // 103: holdfast.kv.v1.ErrorNode.TxnRetry.next:type_name -> holdfast.kv.v1.Transaction
-	104, // [104:104] is the sub-list for method output_type
-	104, // [104:104] is the sub-list for method input_type
-	104, // [104:104] is the sub-list for extension type_name
-	104, // [104:104] is the sub-list for extension extendee
-	0,   // [0:104] is the sub-list for field type_name
+	0,   // 8: holdfast.kv.v1.RangeDescriptor.sticky_until:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 9: holdfast.kv.v1.Header.timestamp:type_name -> holdfast.kv.v1.Timestamp
+	4,   // 10: holdfast.kv.v1.Header.txn:type_name -> holdfast.kv.v1.Transaction
+	1,   // 11: holdfast.kv.v1.EndTxnArgs.lock_spans:type_name -> holdfast.kv.v1.Span
+	0,   // 12: holdfast.kv.v1.EndTxnArgs.deadline:type_name -> holdfast.kv.v1.Timestamp
+	3,   // 13: holdfast.kv.v1.PushTxnArgs.pushee:type_name -> holdfast.kv.v1.TxnMeta
+	0,   // 14: holdfast.kv.v1.PushTxnArgs.push_to:type_name -> holdfast.kv.v1.Timestamp
+	3,   // 15: holdfast.kv.v1.PushTxnArgs.pusher:type_name -> holdfast.kv.v1.TxnMeta
+	3,   // 16: holdfast.kv.v1.ResolveArgs.txn:type_name -> holdfast.kv.v1.TxnMeta
+	2,   // 17: holdfast.kv.v1.ResolveArgs.ignored_seqnums:type_name -> holdfast.kv.v1.SeqRange
+	0,   // 18: holdfast.kv.v1.HeartbeatArgs.now:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 19: holdfast.kv.v1.RefreshArgs.from:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 20: holdfast.kv.v1.ExportArgs.start_time:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 21: holdfast.kv.v1.ExportArgs.end_time:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 22: holdfast.kv.v1.ExportArgs.resume_ts:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 23: holdfast.kv.v1.GCArgs.threshold:type_name -> holdfast.kv.v1.Timestamp
+	18,  // 24: holdfast.kv.v1.GCArgs.keys:type_name -> holdfast.kv.v1.GCKey
+	19,  // 25: holdfast.kv.v1.GCArgs.ranges:type_name -> holdfast.kv.v1.GCRange
+	0,   // 26: holdfast.kv.v1.GCKey.timestamp:type_name -> holdfast.kv.v1.Timestamp
+	1,   // 27: holdfast.kv.v1.GCRange.span:type_name -> holdfast.kv.v1.Span
+	0,   // 28: holdfast.kv.v1.GCRange.timestamp:type_name -> holdfast.kv.v1.Timestamp
+	6,   // 29: holdfast.kv.v1.UpdateAddressingArgs.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
+	5,   // 30: holdfast.kv.v1.ChangeReplicasArgs.add:type_name -> holdfast.kv.v1.ReplicaDescriptor
+	0,   // 31: holdfast.kv.v1.SplitArgs.sticky_until:type_name -> holdfast.kv.v1.Timestamp
+	8,   // 32: holdfast.kv.v1.Request.end_txn:type_name -> holdfast.kv.v1.EndTxnArgs
+	9,   // 33: holdfast.kv.v1.Request.push_txn:type_name -> holdfast.kv.v1.PushTxnArgs
+	10,  // 34: holdfast.kv.v1.Request.resolve:type_name -> holdfast.kv.v1.ResolveArgs
+	11,  // 35: holdfast.kv.v1.Request.remove_txn_record:type_name -> holdfast.kv.v1.RemoveTxnRecordArgs
+	12,  // 36: holdfast.kv.v1.Request.heartbeat:type_name -> holdfast.kv.v1.HeartbeatArgs
+	13,  // 37: holdfast.kv.v1.Request.refresh:type_name -> holdfast.kv.v1.RefreshArgs
+	14,  // 38: holdfast.kv.v1.Request.export:type_name -> holdfast.kv.v1.ExportArgs
+	15,  // 39: holdfast.kv.v1.Request.add_sstable:type_name -> holdfast.kv.v1.AddSSTableArgs
+	20,  // 40: holdfast.kv.v1.Request.range_info:type_name -> holdfast.kv.v1.RangeInfoArgs
+	16,  // 41: holdfast.kv.v1.Request.put_sorted:type_name -> holdfast.kv.v1.PutSortedArgs
+	17,  // 42: holdfast.kv.v1.Request.gc:type_name -> holdfast.kv.v1.GCArgs
+	21,  // 43: holdfast.kv.v1.Request.lookup_range:type_name -> holdfast.kv.v1.LookupRangeArgs
+	22,  // 44: holdfast.kv.v1.Request.update_addressing:type_name -> holdfast.kv.v1.UpdateAddressingArgs
+	23,  // 45: holdfast.kv.v1.Request.change_replicas:type_name -> holdfast.kv.v1.ChangeReplicasArgs
+	24,  // 46: holdfast.kv.v1.Request.transfer_lease:type_name -> holdfast.kv.v1.TransferLeaseArgs
+	25,  // 47: holdfast.kv.v1.Request.split:type_name -> holdfast.kv.v1.SplitArgs
+	7,   // 48: holdfast.kv.v1.BatchRequest.header:type_name -> holdfast.kv.v1.Header
+	26,  // 49: holdfast.kv.v1.BatchRequest.requests:type_name -> holdfast.kv.v1.Request
+	0,   // 50: holdfast.kv.v1.BatchRequest.now:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 51: holdfast.kv.v1.PushTxnReply.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	2,   // 52: holdfast.kv.v1.PushTxnReply.ignored_seqnums:type_name -> holdfast.kv.v1.SeqRange
+	3,   // 53: holdfast.kv.v1.PushTxnReply.waiters:type_name -> holdfast.kv.v1.TxnMeta
+	30,  // 54: holdfast.kv.v1.ExportReply.indexes:type_name -> holdfast.kv.v1.IndexSummary
+	0,   // 55: holdfast.kv.v1.ExportReply.resume_ts:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 56: holdfast.kv.v1.AddSSTableReply.timestamp:type_name -> holdfast.kv.v1.Timestamp
+	6,   // 57: holdfast.kv.v1.RangeInfoReply.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
+	0,   // 58: holdfast.kv.v1.RangeInfoReply.gc_threshold:type_name -> holdfast.kv.v1.Timestamp
+	6,   // 59: holdfast.kv.v1.LookupRangeReply.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
+	1,   // 60: holdfast.kv.v1.Response.resume:type_name -> holdfast.kv.v1.Span
+	28,  // 61: holdfast.kv.v1.Response.push_txn:type_name -> holdfast.kv.v1.PushTxnReply
+	29,  // 62: holdfast.kv.v1.Response.heartbeat:type_name -> holdfast.kv.v1.HeartbeatReply
+	31,  // 63: holdfast.kv.v1.Response.export:type_name -> holdfast.kv.v1.ExportReply
+	32,  // 64: holdfast.kv.v1.Response.add_sstable:type_name -> holdfast.kv.v1.AddSSTableReply
+	33,  // 65: holdfast.kv.v1.Response.range_info:type_name -> holdfast.kv.v1.RangeInfoReply
+	34,  // 66: holdfast.kv.v1.Response.lookup_range:type_name -> holdfast.kv.v1.LookupRangeReply
+	0,   // 67: holdfast.kv.v1.TxnUpdate.read_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 68: holdfast.kv.v1.TxnUpdate.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	35,  // 69: holdfast.kv.v1.BatchResponse.responses:type_name -> holdfast.kv.v1.Response
+	0,   // 70: holdfast.kv.v1.BatchResponse.timestamp:type_name -> holdfast.kv.v1.Timestamp
+	36,  // 71: holdfast.kv.v1.BatchResponse.txn:type_name -> holdfast.kv.v1.TxnUpdate
+	38,  // 72: holdfast.kv.v1.BatchResponse.error:type_name -> holdfast.kv.v1.Error
+	0,   // 73: holdfast.kv.v1.BatchResponse.now:type_name -> holdfast.kv.v1.Timestamp
+	39,  // 74: holdfast.kv.v1.Error.nodes:type_name -> holdfast.kv.v1.ErrorNode
+	40,  // 75: holdfast.kv.v1.ErrorNode.pg:type_name -> holdfast.kv.v1.ErrorNode.PgError
+	41,  // 76: holdfast.kv.v1.ErrorNode.condition_failed:type_name -> holdfast.kv.v1.ErrorNode.ConditionFailed
+	42,  // 77: holdfast.kv.v1.ErrorNode.write_too_old:type_name -> holdfast.kv.v1.ErrorNode.WriteTooOld
+	43,  // 78: holdfast.kv.v1.ErrorNode.uncertainty:type_name -> holdfast.kv.v1.ErrorNode.Uncertainty
+	44,  // 79: holdfast.kv.v1.ErrorNode.retry_txn:type_name -> holdfast.kv.v1.ErrorNode.RetryTxn
+	3,   // 80: holdfast.kv.v1.ErrorNode.push_failed:type_name -> holdfast.kv.v1.TxnMeta
+	45,  // 81: holdfast.kv.v1.ErrorNode.lock_not_available:type_name -> holdfast.kv.v1.ErrorNode.LockNotAvailable
+	46,  // 82: holdfast.kv.v1.ErrorNode.before_gc:type_name -> holdfast.kv.v1.ErrorNode.BeforeGC
+	47,  // 83: holdfast.kv.v1.ErrorNode.key_mismatch:type_name -> holdfast.kv.v1.ErrorNode.KeyMismatch
+	49,  // 84: holdfast.kv.v1.ErrorNode.partial_batch:type_name -> holdfast.kv.v1.ErrorNode.PartialBatch
+	51,  // 85: holdfast.kv.v1.ErrorNode.lock_conflict:type_name -> holdfast.kv.v1.ErrorNode.LockConflict
+	52,  // 86: holdfast.kv.v1.ErrorNode.txn_state:type_name -> holdfast.kv.v1.ErrorNode.TxnState
+	54,  // 87: holdfast.kv.v1.ErrorNode.txn_retry:type_name -> holdfast.kv.v1.ErrorNode.TxnRetry
+	53,  // 88: holdfast.kv.v1.ErrorNode.shadowing:type_name -> holdfast.kv.v1.ErrorNode.Shadowing
+	48,  // 89: holdfast.kv.v1.ErrorNode.not_leaseholder:type_name -> holdfast.kv.v1.ErrorNode.NotLeaseholder
+	0,   // 90: holdfast.kv.v1.ErrorNode.ConditionFailed.actual_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 91: holdfast.kv.v1.ErrorNode.WriteTooOld.timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 92: holdfast.kv.v1.ErrorNode.WriteTooOld.actual_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 93: holdfast.kv.v1.ErrorNode.Uncertainty.read_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 94: holdfast.kv.v1.ErrorNode.Uncertainty.value_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 95: holdfast.kv.v1.ErrorNode.Uncertainty.global_uncertainty_limit:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 96: holdfast.kv.v1.ErrorNode.RetryTxn.refresh_to:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 97: holdfast.kv.v1.ErrorNode.BeforeGC.timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 98: holdfast.kv.v1.ErrorNode.BeforeGC.threshold:type_name -> holdfast.kv.v1.Timestamp
+	1,   // 99: holdfast.kv.v1.ErrorNode.KeyMismatch.requested:type_name -> holdfast.kv.v1.Span
+	6,   // 100: holdfast.kv.v1.ErrorNode.KeyMismatch.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
+	5,   // 101: holdfast.kv.v1.ErrorNode.NotLeaseholder.leaseholder:type_name -> holdfast.kv.v1.ReplicaDescriptor
+	6,   // 102: holdfast.kv.v1.ErrorNode.NotLeaseholder.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
+	0,   // 103: holdfast.kv.v1.ErrorNode.PartialBatch.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	3,   // 104: holdfast.kv.v1.ErrorNode.Lock.txn:type_name -> holdfast.kv.v1.TxnMeta
+	50,  // 105: holdfast.kv.v1.ErrorNode.LockConflict.locks:type_name -> holdfast.kv.v1.ErrorNode.Lock
+	4,   // 106: holdfast.kv.v1.ErrorNode.TxnRetry.next:type_name -> holdfast.kv.v1.Transaction
+	107, // [107:107] is the sub-list for method output_type
+	107, // [107:107] is the sub-list for method input_type
+	107, // [107:107] is the sub-list for extension type_name
+	107, // [107:107] is the sub-list for extension extendee
+	0,   // [0:107] is the sub-list for field type_name
 }
 
 func init() { file_kv_kvpb_wirepb_wire_proto_init() }
@@ -4891,7 +4967,7 @@ func file_kv_kvpb_wirepb_wire_proto_init() {
 	if File_kv_kvpb_wirepb_wire_proto != nil {
 		return
 	}
-	file_kv_kvpb_wirepb_wire_proto_msgTypes[25].OneofWrappers = []any{
+	file_kv_kvpb_wirepb_wire_proto_msgTypes[26].OneofWrappers = []any{
 		(*Request_EndTxn)(nil),
 		(*Request_PushTxn)(nil),
 		(*Request_Resolve)(nil),
@@ -4907,8 +4983,9 @@ func file_kv_kvpb_wirepb_wire_proto_init() {
 		(*Request_UpdateAddressing)(nil),
 		(*Request_ChangeReplicas)(nil),
 		(*Request_TransferLease)(nil),
+		(*Request_Split)(nil),
 	}
-	file_kv_kvpb_wirepb_wire_proto_msgTypes[34].OneofWrappers = []any{
+	file_kv_kvpb_wirepb_wire_proto_msgTypes[35].OneofWrappers = []any{
 		(*Response_PushTxn)(nil),
 		(*Response_Heartbeat)(nil),
 		(*Response_Export)(nil),
@@ -4916,7 +4993,7 @@ func file_kv_kvpb_wirepb_wire_proto_init() {
 		(*Response_RangeInfo)(nil),
 		(*Response_LookupRange)(nil),
 	}
-	file_kv_kvpb_wirepb_wire_proto_msgTypes[38].OneofWrappers = []any{
+	file_kv_kvpb_wirepb_wire_proto_msgTypes[39].OneofWrappers = []any{
 		(*ErrorNode_Message)(nil),
 		(*ErrorNode_Mark)(nil),
 		(*ErrorNode_Pg)(nil),
@@ -4939,15 +5016,15 @@ func file_kv_kvpb_wirepb_wire_proto_init() {
 		(*ErrorNode_NotEmpty)(nil),
 		(*ErrorNode_NotLeaseholder_)(nil),
 	}
-	file_kv_kvpb_wirepb_wire_proto_msgTypes[40].OneofWrappers = []any{}
-	file_kv_kvpb_wirepb_wire_proto_msgTypes[52].OneofWrappers = []any{}
+	file_kv_kvpb_wirepb_wire_proto_msgTypes[41].OneofWrappers = []any{}
+	file_kv_kvpb_wirepb_wire_proto_msgTypes[53].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kv_kvpb_wirepb_wire_proto_rawDesc), len(file_kv_kvpb_wirepb_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   54,
+			NumMessages:   55,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

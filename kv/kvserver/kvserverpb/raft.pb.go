@@ -107,7 +107,8 @@ type Command struct {
 	Ingestion *Ingestion    `protobuf:"bytes,6,opt,name=ingestion,proto3" json:"ingestion,omitempty"`
 	Lease     *LeaseRequest `protobuf:"bytes,7,opt,name=lease,proto3" json:"lease,omitempty"`
 	Split     *Split        `protobuf:"bytes,8,opt,name=split,proto3" json:"split,omitempty"`
-	// The range's next descriptor. With a change of the raft configuration only.
+	// The range's next descriptor: with a change of the raft configuration, or if
+	// nothing changes but what it says of the split at its start.
 	Range         *RangeDescriptor `protobuf:"bytes,9,opt,name=range,proto3" json:"range,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

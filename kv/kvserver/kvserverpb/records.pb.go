@@ -377,6 +377,8 @@ type RangeDescriptor struct {
 	Replicas      []*ReplicaDescriptor   `protobuf:"bytes,4,rep,name=replicas,proto3" json:"replicas,omitempty"`
 	Generation    int64                  `protobuf:"varint,5,opt,name=generation,proto3" json:"generation,omitempty"`
 	NextReplicaId int32                  `protobuf:"varint,6,opt,name=next_replica_id,json=nextReplicaId,proto3" json:"next_replica_id,omitempty"`
+	// Until when the split at start_key is to last, if somebody asked for it.
+	StickyUntil   *Timestamp `protobuf:"bytes,7,opt,name=sticky_until,json=stickyUntil,proto3" json:"sticky_until,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -451,6 +453,13 @@ func (x *RangeDescriptor) GetNextReplicaId() int32 {
 		return x.NextReplicaId
 	}
 	return 0
+}
+
+func (x *RangeDescriptor) GetStickyUntil() *Timestamp {
+	if x != nil {
+		return x.StickyUntil
+	}
+	return nil
 }
 
 // Stats is a storage.Stats.
@@ -761,7 +770,7 @@ const file_kv_kvserver_kvserverpb_records_proto_rawDesc = "" +
 	"\bstore_id\x18\x02 \x01(\x05R\astoreId\x12\x1d\n" +
 	"\n" +
 	"replica_id\x18\x03 \x01(\x05R\treplicaId\x12\x12\n" +
-	"\x04type\x18\x04 \x01(\x05R\x04type\"\xef\x01\n" +
+	"\x04type\x18\x04 \x01(\x05R\x04type\"\xb3\x02\n" +
 	"\x0fRangeDescriptor\x12\x19\n" +
 	"\brange_id\x18\x01 \x01(\x03R\arangeId\x12\x1b\n" +
 	"\tstart_key\x18\x02 \x01(\fR\bstartKey\x12\x17\n" +
@@ -770,7 +779,8 @@ const file_kv_kvserver_kvserverpb_records_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\x05 \x01(\x03R\n" +
 	"generation\x12&\n" +
-	"\x0fnext_replica_id\x18\x06 \x01(\x05R\rnextReplicaId\"\x9f\x02\n" +
+	"\x0fnext_replica_id\x18\x06 \x01(\x05R\rnextReplicaId\x12B\n" +
+	"\fsticky_until\x18\a \x01(\v2\x1f.holdfast.kvserver.v1.TimestampR\vstickyUntil\"\x9f\x02\n" +
 	"\x05Stats\x12\x1b\n" +
 	"\tkey_count\x18\x01 \x01(\x03R\bkeyCount\x12\x1b\n" +
 	"\tkey_bytes\x18\x02 \x01(\x03R\bkeyBytes\x12\x1b\n" +
@@ -831,13 +841,14 @@ var file_kv_kvserver_kvserverpb_records_proto_depIdxs = []int32{
 	1, // 3: holdfast.kvserver.v1.TxnRecord.lock_spans:type_name -> holdfast.kvserver.v1.Span
 	2, // 4: holdfast.kvserver.v1.TxnRecord.ignored_seqnums:type_name -> holdfast.kvserver.v1.SeqRange
 	4, // 5: holdfast.kvserver.v1.RangeDescriptor.replicas:type_name -> holdfast.kvserver.v1.ReplicaDescriptor
-	9, // 6: holdfast.kvserver.v1.GCState.thresholds:type_name -> holdfast.kvserver.v1.GCState.Threshold
-	0, // 7: holdfast.kvserver.v1.GCState.Threshold.timestamp:type_name -> holdfast.kvserver.v1.Timestamp
-	8, // [8:8] is the sub-list for method output_type
-	8, // [8:8] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	0, // 6: holdfast.kvserver.v1.RangeDescriptor.sticky_until:type_name -> holdfast.kvserver.v1.Timestamp
+	9, // 7: holdfast.kvserver.v1.GCState.thresholds:type_name -> holdfast.kvserver.v1.GCState.Threshold
+	0, // 8: holdfast.kvserver.v1.GCState.Threshold.timestamp:type_name -> holdfast.kvserver.v1.Timestamp
+	9, // [9:9] is the sub-list for method output_type
+	9, // [9:9] is the sub-list for method input_type
+	9, // [9:9] is the sub-list for extension type_name
+	9, // [9:9] is the sub-list for extension extendee
+	0, // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_kv_kvserver_kvserverpb_records_proto_init() }
