@@ -223,8 +223,10 @@ func (p *placement) lookAtAll() {
 	for id, r := range *p.s.replicas.byID.Load() {
 		if r.inCharge() {
 			mine = append(mine, id)
-		} else if leads, leader := r.leads(); !leads && (leader.StoreID == 0 || gone[leader.StoreID]) {
-			r.group.Load().Wake()
+		} else if g := r.group.Load(); g != nil {
+			if leads, leader := r.leads(); !leads && (leader.StoreID == 0 || gone[leader.StoreID]) {
+				g.Wake()
+			}
 		}
 	}
 	p.mu.Lock()
@@ -247,8 +249,8 @@ func (r *Replica) inCharge() bool {
 	if r.holdsLease() {
 		return true
 	}
-	leads, _ := r.leads()
-	return leads && !r.store.clock.Now().Less(r.lease.Load().expiration)
+	g := r.group.Load()
+	return g != nil && g.Status().IsLeader() && !r.store.clock.Now().Less(r.lease.Load().expiration)
 }
 
 // maxLooking bounds how many ranges are being looked at.
