@@ -457,3 +457,23 @@ func TestFollowerReads(t *testing.T) {
 		t.Error("no read was served without the lease")
 	}
 }
+
+// TestNoBlankWhileSplitting: a message for a range whose split is being applied here
+// makes no blank replica, which would be in its way.
+func TestNoBlankWhileSplitting(t *testing.T) {
+	c := newTestCluster(t, 2)
+	c.replicate(tableKey(0), 2)
+	s := c.node(2).store
+	d := *s.replica(1).Desc()
+	d.RangeID, d.StartKey = 77, tableKey(5)
+	me, _ := d.ReplicaOn(2)
+	if _, err := s.blankReplica(77, me.ReplicaID); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok, err := s.makeRoomFor(&d); !ok || err != nil {
+		t.Fatalf("%v, %v", ok, err)
+	}
+	if _, err := s.blankReplica(77, me.ReplicaID); err == nil || s.blank(77) != nil {
+		t.Errorf("there is a blank replica in the way: %v", err)
+	}
+}

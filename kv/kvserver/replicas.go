@@ -328,6 +328,11 @@ func (s *Store) blankReplica(id kvpb.RangeID, replicaID int32) (*Replica, error)
 }
 
 func (s *Store) blankReplicaLocked(id kvpb.RangeID, replicaID int32) (*Replica, error) {
+	// Another store may be ahead with the split that makes the range. Asked first: when
+	// it is over here, the replica is there.
+	if _, ok := s.splitting.Load(id); ok {
+		return nil, fmt.Errorf("r%d is about to begin here", id)
+	}
 	if r := s.replica(id); r != nil {
 		return r, nil
 	}
@@ -414,6 +419,8 @@ func (s *Store) makeRoomFor(d *kvpb.RangeDescriptor) (vote *pb.HardState, ok boo
 	if r != nil {
 		s.forget(r)
 	}
+	// From here on until the split is applied nobody makes another one.
+	s.splitting.Store(d.RangeID, true)
 	vote, err = raftgroup.ReadVote(s.eng, logPrefix(d.RangeID))
 	return vote, true, err
 }

@@ -236,6 +236,7 @@ func (r *Replica) finishSplit(n *Replica, left *kvpb.RangeDescriptor) {
 		}
 	}
 	r.store.addReplica(n)
+	r.store.splitting.Delete(n.id)
 	r.desc.Store(left)
 	r.descChanged()
 	n.descChanged()

@@ -90,7 +90,9 @@ type Store struct {
 	}
 	raft      *raftgroup.Scheduler // nil: not part of a cluster
 	placement *placement           // nil: ranges stay where they are
-	arriving  sync.Mutex           // one replica comes or goes at a time
+	// splitting has the ranges whose beginning is being applied here.
+	splitting sync.Map
+	arriving  sync.Mutex // one replica comes or goes at a time
 
 	stop      context.CancelFunc
 	ctx       context.Context // of work that nobody waits for; ended by stop
