@@ -14,6 +14,7 @@ import (
 	"github.com/holdfastdb/holdfast/internal/zones"
 	"github.com/holdfastdb/holdfast/kv/kvpb"
 	"github.com/holdfastdb/holdfast/kv/kvserver/allocator"
+	"github.com/holdfastdb/holdfast/kv/kvserver/kvserverpb"
 	"github.com/holdfastdb/holdfast/kv/storage"
 )
 
@@ -335,8 +336,9 @@ func (p *placement) step(ctx context.Context, r *Replica) (next, error) {
 		return lookAgain, p.split(ctx, r, cuts[len(cuts)/2]) // Both sides have less left to do.
 	}
 	if zone.RangeMaxBytes != nil {
+		r.noticeAbove.Store(*zone.RangeMaxBytes) // Before looking, so that nothing is missed.
 		if st := r.Stats(); st.Total() > *zone.RangeMaxBytes {
-			key, err := p.s.middle(ctx, d)
+			key, err := r.middleAbove(ctx, *zone.RangeMaxBytes)
 			if err != nil {
 				return lookSometime, err
 			}
@@ -344,7 +346,6 @@ func (p *placement) step(ctx context.Context, r *Replica) (next, error) {
 				return lookAgain, p.split(ctx, r, key)
 			}
 		}
-		r.noticeAbove.Store(*zone.RangeMaxBytes)
 	}
 	st := r.Stats()
 	known := p.stores()
@@ -459,17 +460,55 @@ func (r *Replica) noticeSize(st *storage.Stats) {
 	}
 }
 
-// middle returns where to split a range that is too large, nil if nowhere.
-func (s *Store) middle(ctx context.Context, d *kvpb.RangeDescriptor) (keys.Key, error) {
+// middleAbove returns where to split a range that has more than limit bytes, nil if
+// it has not or there is no place.
+func (r *Replica) middleAbove(ctx context.Context, limit int64) (keys.Key, error) {
+	actual, err := r.recount(ctx)
+	if err != nil || actual.Total() <= limit {
+		return nil, err
+	}
+	d := r.Desc()
 	start := d.StartKey
 	if start.Less(keys.TableDataMin) {
 		start = keys.TableDataMin
 	}
-	key, err := storage.FindSplitKey(ctx, s.eng, start, d.EndKey)
+	key, err := storage.FindSplitKey(ctx, r.store.eng, start, d.EndKey)
 	if err != nil {
 		return nil, fmt.Errorf("finding the middle of %s: %w", d, err)
 	}
 	return key, nil
+}
+
+// recount returns what the range holds, and has that be what is known of it. A split
+// counts before it keeps writers out, so that both sides know little more than about
+// how much they hold.
+func (r *Replica) recount(ctx context.Context) (storage.Stats, error) {
+	d, before := r.Desc(), r.Stats()
+	start := d.StartKey
+	if start.Less(keys.SystemPrefix) {
+		start = keys.SystemPrefix // Keys before it have no versions.
+	}
+	actual, err := storage.ComputeStats(ctx, r.store.eng, start, d.EndKey)
+	if err != nil {
+		return actual, fmt.Errorf("counting what %s holds: %w", d, err)
+	}
+	if !before.Estimates || r.Desc() != d {
+		return actual, nil
+	}
+	delta := subtractStats(actual, before)
+	delta.RangeKeys, delta.Estimates = actual.RangeKeys-before.RangeKeys, false
+	if delta == (storage.Stats{}) {
+		return actual, nil
+	}
+	if r.group.Load() == nil {
+		r.addStats(delta)
+		return actual, nil
+	}
+	seq, err := r.serve(ctx, hlc.Timestamp{})
+	if err != nil {
+		return actual, err
+	}
+	return actual, r.replicate(ctx, &kvserverpb.Command{LeaseSequence: seq, Stats: statsToProto(delta)}, nil)
 }
 
 // scatter puts the replicas of a range, and its lease, anywhere they may be.
