@@ -97,8 +97,13 @@ func (c *cluster) keepGossip(ctx context.Context) error {
 	tick := time.NewTicker(gossipCheck)
 	defer tick.Stop()
 	for ctx.Err() == nil {
+		changed := c.gossip.Changed()
 		now := time.Now()
-		if !c.hearsOthers() && (!found || now.Sub(tried) > rejoinInterval) {
+		wait := rejoinInterval
+		if !found {
+			wait = gossipCheck
+		}
+		if now.Sub(tried) >= wait && !c.hearsOthers() {
 			tried = now
 			found = c.findOthers(ctx) || found
 		}
@@ -116,6 +121,7 @@ func (c *cluster) keepGossip(ctx context.Context) error {
 		}
 		select {
 		case <-tick.C:
+		case <-changed: // A process may not live long enough to keep it later.
 		case <-ctx.Done():
 		}
 	}

@@ -100,6 +100,20 @@ func (ws *writers) missing(n *node.Node) []int {
 	return out
 }
 
+// awaitLive waits until a node knows of so many that answer.
+func awaitLive(t *testing.T, n *node.Node, want int) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		got := n.Value("defaultdb", "SELECT count(*) FROM crdb_internal.gossip_nodes WHERE is_available")
+		if got == fmt.Sprint(want) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s nodes are alive, want %d", got, want)
+		}
+	}
+}
+
 // output is what a process prints that is to end by itself, soon.
 func output(cmd *exec.Cmd) (string, error) {
 	stop := time.AfterFunc(40*time.Second, func() { _ = cmd.Process.Kill() })
@@ -147,13 +161,7 @@ func TestClusterLosesANode(t *testing.T) {
 	// It comes back and has what it missed: without it and another node's, there
 	// would be no majority.
 	nodes[0].Restart()
-	deadline := time.Now().Add(30 * time.Second)
-	for !strings.Contains(nodes[0].Value("defaultdb", "SELECT string_agg(is_live::text, ',') FROM crdb_internal.gossip_nodes"), "true,true,true") {
-		if time.Now().After(deadline) {
-			t.Fatal("not all nodes are alive")
-		}
-		time.Sleep(200 * time.Millisecond)
-	}
+	awaitLive(t, nodes[0], 3)
 	nodes[1].Kill()
 	for _, i := range []int{0, 2} {
 		if m := ws.missing(nodes[i]); len(m) > 0 {
@@ -185,6 +193,42 @@ func TestClusterNodeQuits(t *testing.T) {
 	}
 	if m := ws.missing(nodes[1]); len(m) > 0 {
 		t.Fatalf("%d acknowledged rows are missing: %v", len(m), m)
+	}
+}
+
+// Nodes find each other though they move, and though the flags name nobody any more.
+func TestNodesMove(t *testing.T) {
+	nodes := node.StartCluster(t, 3)
+	nodes[0].Exec("defaultdb", "CREATE TABLE t (a INT PRIMARY KEY)", "INSERT INTO t VALUES (1)")
+	replicate(t, nodes[0], "1,2,3")
+	awaitLive(t, nodes[0], 3)
+	for i, n := range nodes {
+		if i == 2 {
+			n.Kill() // Its former process has to be forgotten first.
+		} else {
+			n.Stop()
+		}
+		n.Move()
+		n.JoinThrough()
+		n.SetFlags("--join=" + nodes[(i+1)%3].Addr()) // Replaces none: the store remembers.
+		if i == 0 {
+			n.SetFlags()
+		}
+		n.Launch()
+		n.Await()
+		if got := n.Value("defaultdb", "SELECT a FROM t"); got != "1" {
+			t.Errorf("n%d at its new address: got %s", i+1, got)
+		}
+	}
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		got := nodes[0].Value("defaultdb", "SELECT string_agg(address, ',' ORDER BY node_id) FROM crdb_internal.gossip_nodes WHERE is_available")
+		want := nodes[0].Addr() + "," + nodes[1].Addr() + "," + nodes[2].Addr()
+		if got == want {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("addresses: got %s, want %s", got, want)
+		}
 	}
 }
 

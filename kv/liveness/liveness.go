@@ -48,6 +48,9 @@ type Liveness struct {
 		records map[kvpb.NodeID]Record
 		// draining and ended are what the next renewals say.
 		draining, ended bool
+		// former is the record as this process found it, if another one's had not
+		// expired.
+		former *Record
 	}
 }
 
@@ -80,9 +83,8 @@ var ErrDecommissioned = errors.New("this node was decommissioned")
 // returns nil, or until this process must not be the node any more: the error says
 // why.
 func (l *Liveness) Run(ctx context.Context) error {
-	tick := time.NewTicker(l.cfg.Interval)
-	defer tick.Stop()
 	for failing := false; ; {
+		pause := l.cfg.Interval
 		err := l.renew(ctx)
 		if err == nil {
 			err = l.refresh(ctx)
@@ -95,6 +97,8 @@ func (l *Liveness) Run(ctx context.Context) error {
 			return nil
 		case errors.Is(err, ErrReplaced), errors.Is(err, ErrDecommissioned):
 			return err
+		case errors.Is(err, errFormer):
+			pause /= 6
 		case err != nil:
 			if !failing {
 				l.cfg.Log.WarnContext(ctx, "renewing the liveness record; will go on trying", "err", err)
@@ -105,7 +109,7 @@ func (l *Liveness) Run(ctx context.Context) error {
 			failing = false
 		}
 		select {
-		case <-tick.C:
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return nil
 		}
@@ -160,8 +164,17 @@ func (l *Liveness) mayRenew(r *Record, now time.Time) error {
 	if r.Address == l.cfg.Address || now.After(r.Expiration) {
 		return nil
 	}
-	return fmt.Errorf("n%d runs already, at %s since %s: %w", r.NodeID, r.Address, startTime(r), ErrReplaced)
+	if l.mu.former == nil {
+		l.mu.former = r
+	}
+	if r.Expiration.After(l.mu.former.Expiration) || r.Started != l.mu.former.Started {
+		return fmt.Errorf("n%d runs already, at %s since %s: %w", r.NodeID, r.Address, startTime(r), ErrReplaced)
+	}
+	return fmt.Errorf("waiting for the former process of n%d, at %s, to be forgotten: %w", r.NodeID, r.Address, errFormer)
 }
+
+// errFormer marks that the record is of another process, which may have died.
+var errFormer = errors.New("the record has not expired")
 
 func startTime(r *Record) string { return time.Unix(0, r.Started).UTC().Format(time.DateTime) }
 

@@ -137,6 +137,26 @@ func TestExpiredRecordIsTakenOver(t *testing.T) {
 	}
 }
 
+// A process died without a word, and the next one is at another address before its
+// record has expired.
+func TestFormerProcessIsAwaited(t *testing.T) {
+	db := kvtest.NewDB(t)
+	first := newProcess(t, db, 1, 100, "a:1")
+	first.await(t)
+	if err := first.stop(); err != nil {
+		t.Fatal(err)
+	}
+	r, _ := first.Record(1)
+	second := newProcess(t, db, 1, 200, "b:1")
+	second.await(t)
+	if time.Now().Before(r.Expiration) {
+		t.Error("the record was taken over before it had expired")
+	}
+	if r, _ := second.Record(1); r.Epoch != 2 || r.Address != "b:1" {
+		t.Errorf("record %+v", r)
+	}
+}
+
 func TestMembership(t *testing.T) {
 	db, ctx := kvtest.NewDB(t), context.Background()
 	if _, err := SetMembership(ctx, db, 1, Decommissioning); !errors.Is(err, ErrNoRecord) {

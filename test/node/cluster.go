@@ -55,6 +55,9 @@ func (n *Node) JoinThrough(peers ...*Node) {
 	}
 }
 
+// Move gives the next process other ports.
+func (n *Node) Move() { n.port, n.http = freePort(n.t), freePort(n.t) }
+
 // Launch starts the process and does not wait for it.
 func (n *Node) Launch() {
 	n.t.Helper()
