@@ -380,6 +380,7 @@ func readSnapshotHeader(body io.Reader) (*kvserverpb.SnapshotHeader, error) {
 
 // receivedRange is a snapshot that has arrived.
 type receivedRange struct {
+	store *Store
 	desc  *kvpb.RangeDescriptor
 	stats storage.Stats
 	spans *storage.ReceivedSpans

@@ -272,11 +272,12 @@ func (r *Replica) write(ctx context.Context, ba *kvpb.BatchRequest, w *waiting) 
 
 // writeLatched makes one attempt. A conflict is a lock to wait for.
 func (r *Replica) writeLatched(ctx context.Context, ba *kvpb.BatchRequest, w *waiting, la *latch) (*kvpb.BatchResponse, *lockConflict, error) {
-	if err := r.checkKeys(ba); err != nil {
-		return nil, nil, err
-	}
 	seq, err := r.serve(ctx, hlc.Timestamp{})
 	if err != nil {
+		return nil, nil, err
+	}
+	// Now: what the lease was acquired after, a split perhaps, is applied.
+	if err := r.checkKeys(ba); err != nil {
 		return nil, nil, err
 	}
 	if c, ok := r.firstInQueue(ba, w); !ok {

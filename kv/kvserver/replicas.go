@@ -92,7 +92,7 @@ func (r *Replica) startGroup(ctx context.Context) error {
 	if s.raft == nil {
 		return errors.New("this store is not part of a cluster: it has no network")
 	}
-	la := &latch{spans: []keys.Span{r.Desc().Span()}}
+	la := r.wholeRange()
 	if err := r.latches.acquire(ctx, la); err != nil {
 		return err
 	}
@@ -425,6 +425,20 @@ func (s *Store) makeRoomFor(d *kvpb.RangeDescriptor) (vote *pb.HardState, ok boo
 	return vote, true, err
 }
 
+// reserve keeps snapshots of other ranges from bringing the keys of span here, until
+// addReplica or unreserve.
+func (s *Store) reserve(id kvpb.RangeID, span keys.Span) {
+	s.replicas.Lock()
+	defer s.replicas.Unlock()
+	s.replicas.reserved[id] = span
+}
+
+func (s *Store) unreserve(id kvpb.RangeID) {
+	s.replicas.Lock()
+	defer s.replicas.Unlock()
+	delete(s.replicas.reserved, id)
+}
+
 // goneBelow returns the least id that a replica of a range may have here: those
 // below have left.
 func (s *Store) goneBelow(id kvpb.RangeID) (int32, error) {
@@ -470,7 +484,10 @@ func (s *Store) HandleSnapshot(ctx context.Context, rangeID int64, m *pb.Message
 		_ = spans.Close()
 		return err
 	}
-	r.group.Load().StepSnapshot(m, &receivedRange{desc: desc, stats: statsFromProto(h.Stats), spans: spans})
+	in := &receivedRange{store: s, desc: desc, stats: statsFromProto(h.Stats), spans: spans}
+	if !r.group.Load().StepSnapshot(m, in) {
+		return errors.New("the replica is not wanted any more")
+	}
 	return nil
 }
 
@@ -480,7 +497,10 @@ func sameSpans(a, b storage.SpanSet) bool {
 }
 
 // Close drops what was received and not installed.
-func (in *receivedRange) Close() error { return in.spans.Close() }
+func (in *receivedRange) Close() error {
+	in.store.unreserve(in.desc.RangeID)
+	return in.spans.Close()
+}
 
 // checkRoomFor refuses a range whose keys another replica of this store has: most
 // likely it is about to be split.
@@ -488,6 +508,13 @@ func (s *Store) checkRoomFor(desc *kvpb.RangeDescriptor) error {
 	for _, o := range *s.replicas.byID.Load() {
 		if d := o.Desc(); d.RangeID != desc.RangeID && d.Span().Overlaps(desc.Span()) {
 			return fmt.Errorf("%s is in the way of a snapshot of %s", d, desc)
+		}
+	}
+	s.replicas.Lock()
+	defer s.replicas.Unlock()
+	for id, span := range s.replicas.reserved {
+		if id != desc.RangeID && span.Overlaps(desc.Span()) {
+			return fmt.Errorf("r%d is just coming to this store, in the way of a snapshot of %s", id, desc)
 		}
 	}
 	return nil
@@ -504,6 +531,9 @@ func (s *Store) replicaForSnapshot(desc *kvpb.RangeDescriptor, me kvpb.ReplicaDe
 	r, err := s.blankReplicaLocked(desc.RangeID, me.ReplicaID)
 	if err == nil && r.replicaID != me.ReplicaID {
 		err = fmt.Errorf("replica %d of %s is here, and not %d", r.replicaID, desc, me.ReplicaID)
+	}
+	if err == nil {
+		s.reserve(desc.RangeID, desc.Span())
 	}
 	return r, err
 }
@@ -522,16 +552,21 @@ func (r *Replica) descChanged() {
 // removeReplica takes a replica that is not part of its range any more out of the
 // store, with all that it has. No replica with an id below nextID comes back.
 func (s *Store) removeReplica(ctx context.Context, r *Replica, nextID int32) {
-	s.arriving.Lock()
-	defer s.arriving.Unlock()
 	if s.replica(r.id) != r && s.blank(r.id) != r {
 		return
 	}
 	r.pending.endAll(&kvpb.AmbiguousResultError{Cause: errors.New("the replica was removed")}, true)
+	// Before the lock: the group may be about to apply a split, which takes it.
 	s.raft.Remove(int64(r.id))
+	s.arriving.Lock()
+	defer s.arriving.Unlock()
+	if s.replica(r.id) != r && s.blank(r.id) != r {
+		return // Somebody else was faster.
+	}
 	s.updateReplicas(func(m map[kvpb.RangeID]*Replica) {
 		delete(m, r.id)
 		delete(s.replicas.blank, r.id)
+		delete(s.replicas.reserved, r.id)
 	})
 	err := func() error {
 		b := s.eng.NewBatch()

@@ -105,13 +105,20 @@ func (l changeLock) lock(ctx context.Context) error {
 
 func (l changeLock) unlock() { <-l }
 
+// wholeRange is a latch over all that a range has: its keys, and the transaction
+// records that are addressed by them.
+func (r *Replica) wholeRange() *latch {
+	span := r.Desc().Span()
+	return &latch{spans: []keys.Span{span, addressedSpan(span)}}
+}
+
 // latchWhole keeps everyone else out of the range, and its replicas from changing,
 // until release, and checks that it still is what the request is for.
 func (r *Replica) latchWhole(ctx context.Context, ba *kvpb.BatchRequest) (release func(), leaseSequence int64, err error) {
 	if err := r.changing.lock(ctx); err != nil {
 		return nil, 0, err
 	}
-	la := &latch{spans: []keys.Span{r.Desc().Span()}}
+	la := r.wholeRange()
 	if err := r.latches.acquire(ctx, la); err != nil {
 		r.changing.unlock()
 		return nil, 0, err
@@ -120,8 +127,8 @@ func (r *Replica) latchWhole(ctx context.Context, ba *kvpb.BatchRequest) (releas
 		r.latches.release(la)
 		r.changing.unlock()
 	}
-	if err = r.checkKeys(ba); err == nil {
-		leaseSequence, err = r.serve(ctx, hlc.Timestamp{})
+	if leaseSequence, err = r.serve(ctx, hlc.Timestamp{}); err == nil {
+		err = r.checkKeys(ba) // What the lease was acquired after is applied.
 	}
 	if err != nil {
 		release()
@@ -235,9 +242,9 @@ func (r *Replica) finishSplit(n *Replica, left *kvpb.RangeDescriptor) {
 			n.group.Load().Campaign()
 		}
 	}
+	r.desc.Store(left)
 	r.store.addReplica(n)
 	r.store.splitting.Delete(n.id)
-	r.desc.Store(left)
 	r.descChanged()
 	n.descChanged()
 }
@@ -269,6 +276,7 @@ func (s *Store) allocateRangeID(ctx context.Context) (kvpb.RangeID, error) {
 func (s *Store) addReplica(r *Replica) {
 	s.updateReplicas(func(m map[kvpb.RangeID]*Replica) {
 		m[r.id] = r
+		delete(s.replicas.reserved, r.id)
 		if s.replicas.blank[r.id] == r {
 			delete(s.replicas.blank, r.id)
 		}

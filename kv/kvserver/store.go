@@ -87,6 +87,8 @@ type Store struct {
 		byID       atomic.Pointer[map[kvpb.RangeID]*Replica]
 		// blank are replicas that know nothing of their range yet, but may vote.
 		blank map[kvpb.RangeID]*Replica
+		// reserved are the keys of ranges that come to this store by a snapshot just now.
+		reserved map[kvpb.RangeID]keys.Span
 	}
 	raft      *raftgroup.Scheduler // nil: not part of a cluster
 	placement *placement           // nil: ranges stay where they are
@@ -225,7 +227,8 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		}
 	}
 	s.sender = router
-	s.replicas.blank = map[kvpb.RangeID]*Replica{}
+	s.replicas.blank, s.replicas.reserved = map[kvpb.RangeID]*Replica{}, map[kvpb.RangeID]keys.Span{}
+	s.replicas.byID.Store(&map[kvpb.RangeID]*Replica{})
 	bgCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop, s.ctx, s.stopping = stop, bgCtx, bgCtx.Done()
 	s.resolver = newResolver(bgCtx, s)
@@ -350,7 +353,16 @@ func (s *Store) loadReplicas() error {
 	if !at.Equal(keys.MaxKey) && s.cfg.Network == nil {
 		return storage.Mark(fmt.Errorf("ranges end at %s", at), storage.ErrCorrupt)
 	}
+	// Groups run from when they are joined, and what they apply may look for others
+	// or add them.
 	s.replicas.byID.Store(&byID)
+	for _, r := range byID {
+		if r.lease.Load() != nil {
+			if err := r.joinGroup(); err != nil {
+				return fmt.Errorf("loading %s: %w", r.Desc(), err)
+			}
+		}
+	}
 	return nil
 }
 
@@ -382,8 +394,13 @@ func (s *Store) newReplica(d *kvpb.RangeDescriptor) (*Replica, error) {
 	if s.raft == nil {
 		return nil, fmt.Errorf("%s has replicas on other nodes, so this store can only be opened as part of its cluster", d)
 	}
+	if l.holder.StoreID == s.ident.StoreID {
+		// It may be usable: one that was given to us while we were away.
+		r.raiseFloor(l.start)
+		s.clock.Update(l.start)
+	}
 	r.lease.Store(l)
-	return r, r.joinGroup()
+	return r, nil
 }
 
 // readRangeState reads what a replica keeps in memory of its range's state. Without

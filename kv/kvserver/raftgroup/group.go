@@ -123,10 +123,16 @@ type Group struct {
 	applied  uint64
 	appliedT uint64 // term of the applied index
 	conf     *pb.ConfState
-	logBytes int64             // appended since the log was truncated
-	quiet    int               // ticks since something happened
-	incoming map[uint64]any    // received snapshots by index, until raft decides
-	sending  map[uint64]uint64 // replicas that a snapshot is on its way to, by index
+	logBytes int64 // appended since the log was truncated
+	quiet    int   // ticks since something happened
+	failed   error // of a call
+	// Raft replaces a change of the configuration by nothing while another is in the
+	// log unapplied, perhaps one from before this replica led. So none is proposed
+	// then.
+	confPending bool
+	confAfter   uint64
+	incoming    map[uint64]any    // received snapshots by index, until raft decides
+	sending     map[uint64]uint64 // replicas that a snapshot is on its way to, by index
 }
 
 // Bootstrap writes what makes a replica begin with an empty log after index, with
@@ -226,11 +232,16 @@ func (g *Group) Progress(fn func(replica uint64, learner bool, p tracker.Progres
 }
 
 // call has fn run with the group.
-func (g *Group) call(fn func(*raft.RawNode)) {
+func (g *Group) call(fn func(*raft.RawNode)) bool {
 	g.in.Lock()
+	if g.in.ended {
+		g.in.Unlock()
+		return false
+	}
 	g.in.calls = append(g.in.calls, fn)
 	g.in.Unlock()
 	g.s.enqueue(g)
+	return true
 }
 
 // maxInbox bounds what waits while a group is slow; raft sends again.
@@ -290,6 +301,7 @@ func (g *Group) run() {
 		g.err = err
 		g.log.Error("the replica stops", "err", err)
 		g.refuse(err)
+		g.status.Store(&Status{ReplicaID: g.replicaID, Applied: g.applied}) // It leads nobody.
 		g.machine.Stopped(err)
 	}
 }
@@ -315,12 +327,19 @@ func (g *Group) runLocked() error {
 	}
 	for _, fn := range calls {
 		fn(g.rn)
+		if g.failed != nil {
+			return g.failed
+		}
 	}
 	for _, p := range proposals {
 		var err error
 		if p.ConfChange != nil {
 			p.ConfChange.Context = p.Data
-			err = g.rn.ProposeConfChange(p.ConfChange)
+			if g.confPending || g.applied < g.confAfter {
+				err = raft.ErrProposalDropped
+			} else if err = g.rn.ProposeConfChange(p.ConfChange); err == nil {
+				g.confPending = true
+			}
 		} else {
 			err = g.rn.Propose(p.Data)
 		}
@@ -481,6 +500,7 @@ func (g *Group) applyEntry(b *storage.Batch, e *pb.Entry) error {
 		cc.Reset()
 		cc.Changes = []*pb.ConfChangeSingle{{Type: pb.ConfChangeAddNode.Enum(), NodeId: proto.Uint64(0)}}
 	}
+	g.confPending = false
 	g.conf = g.rn.ApplyConfChange(&cc)
 	g.raftLog.SetConf(g.conf)
 	return nil
@@ -595,6 +615,10 @@ func (g *Group) publish() {
 	next := Status{ReplicaID: g.replicaID, Leader: bs.Lead, Term: bs.GetTerm(), State: bs.RaftState, Applied: g.applied}
 	old := g.status.Load()
 	g.status.Store(&next)
+	if next.IsLeader() && (old == nil || !old.IsLeader() || old.Term != next.Term) {
+		g.confPending = false
+		g.confAfter, _ = g.raftLog.LastIndex()
+	}
 	if old == nil || old.Leader != next.Leader || old.Term != next.Term || old.State != next.State {
 		g.machine.StateChanged(next)
 	}

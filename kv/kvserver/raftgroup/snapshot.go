@@ -58,19 +58,25 @@ func (g *Group) sendSnapshot(m *pb.Message) {
 }
 
 // StepSnapshot hands in a MsgSnap together with the state that came with it, which
-// the machine's ApplySnapshot gets if raft wants it.
-func (g *Group) StepSnapshot(m *pb.Message, received any) {
+// the machine's InstallSnapshot gets if raft wants it. What is not wanted is closed.
+// StepSnapshot returns false if the group does not run any more.
+func (g *Group) StepSnapshot(m *pb.Message, received any) bool {
 	index := m.GetSnapshot().GetMetadata().GetIndex()
-	g.call(func(rn *raft.RawNode) {
+	ok := g.call(func(rn *raft.RawNode) {
 		g.incoming[index] = received
 		_ = rn.Step(m) // A stale one is refused.
-		for i, other := range g.incoming {
-			if i != index {
-				drop(other)
-				delete(g.incoming, i)
-			}
+		for g.failed == nil && rn.HasReady() {
+			g.failed = g.ready()
+		}
+		if left, ok := g.incoming[index]; ok {
+			drop(left)
+			delete(g.incoming, index)
 		}
 	})
+	if !ok {
+		drop(received)
+	}
+	return ok
 }
 
 // drop lets go of a received snapshot that holds something.
