@@ -362,6 +362,7 @@ func TestLayersStaleSnapshot(t *testing.T) {
 			t.Fatal(err)
 		}
 		exec1(t, a, "SELECT * FROM o")
+		time.Sleep(600 * time.Millisecond) // Later than another clock could be ahead.
 		exec1(t, b, "INSERT INTO t VALUES (2, 2)")
 		exec1(t, a, "CREATE INDEX t_v ON t (v)")
 		if err := tx.Commit(ctx); err != nil {
@@ -369,6 +370,21 @@ func TestLayersStaleSnapshot(t *testing.T) {
 		}
 		if got := queryOne(t, b, "SELECT count(*) FROM t@t_v WHERE v > 0"); got != "2" {
 			t.Errorf("%d nodes: the index has %s entries of 2", n, got)
+		}
+		time.Sleep(600 * time.Millisecond)
+		exec1(t, b, "INSERT INTO t VALUES (3, 3)") // With what is in the cache from here on.
+		exec1(t, b, "INSERT INTO t VALUES (4, 4)")
+		if tx, err = a.Begin(ctx); err != nil {
+			t.Fatal(err)
+		}
+		exec1(t, a, "SELECT * FROM o")
+		time.Sleep(600 * time.Millisecond)
+		exec1(t, b, "INSERT INTO t VALUES (5, -1)")
+		if _, err := a.Exec(ctx, "ALTER TABLE t ADD CONSTRAINT positive CHECK (v > 0)"); pgCode(err) != "23514" {
+			t.Errorf("%d nodes: a constraint that a row violates: %v", n, err)
+		}
+		if err := tx.Rollback(ctx); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
