@@ -179,6 +179,10 @@ func replicasOf(ranges []kvpb.RangeInfo) map[kvpb.NodeID]int {
 	return out
 }
 
+// enoughNodes is how many nodes are always enough: ranges that would like more
+// replicas make do with fewer nodes.
+const enoughNodes = 3
+
 // cannotGo says why the replicas of nodes could not all find another place; empty
 // if they can.
 func cannotGo(ids []int32, all []liveness.Record, ranges []kvpb.RangeInfo) string {
@@ -192,7 +196,7 @@ func cannotGo(ids []int32, all []liveness.Record, ranges []kvpb.RangeInfo) strin
 	for i := range ranges {
 		replicas := ranges[i].Descriptor.Replicas
 		here := slices.ContainsFunc(replicas, func(r kvpb.ReplicaDescriptor) bool { return slices.Contains(ids, int32(r.NodeID)) })
-		if here && len(replicas) > len(left) {
+		if here && len(replicas) > len(left) && len(left) < enoughNodes {
 			blocked++
 		}
 	}

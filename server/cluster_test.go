@@ -66,7 +66,8 @@ func TestCannotGo(t *testing.T) {
 		"nothing there":               {[]int32{3}, ranges(1, 2), true},
 		"another takes it":            {[]int32{3}, ranges(1, 3), true},
 		"all others have it":          {[]int32{3}, ranges(1, 2, 3), false},
-		"one that goes takes nothing": {[]int32{4}, ranges(1, 2, 3, 4), false},
+		"one that goes takes nothing": {[]int32{3}, ranges(2, 3, 4), false},
+		"three are enough":            {[]int32{4}, ranges(1, 2, 3, 4), true},
 		"it is where others can be":   {[]int32{4}, ranges(1, 2, 4), true},
 		"two at once":                 {[]int32{2, 3}, ranges(2, 3), false},
 	} {

@@ -311,6 +311,13 @@ func TestDuplicateAndForeignNodesAreRefused(t *testing.T) {
 	if err == nil || !strings.Contains(out, "but is attempting to connect to a gossip network for cluster ") {
 		t.Fatalf("a store of another cluster: %v\n%s", err, out)
 	}
+	if out, err := single.Run("init"); err == nil || strings.Contains(out, "initialized") {
+		t.Errorf("init of a node that does not run: %v\n%s", err, out)
+	}
+	single.Restart()
+	if out, err := single.Run("init"); err == nil || !strings.Contains(out, "it was started with start-single-node") {
+		t.Errorf("init of a single node: %v\n%s", err, out)
+	}
 	// A node of the cluster alone.
 	nodes[1].Stop()
 	cmd := exec.Command(node.Binary(t), "start-single-node", "--insecure", "--store="+nodes[1].Store, "--listen-addr=127.0.0.1:0", "--http-addr=127.0.0.1:0")
@@ -359,6 +366,10 @@ func TestNodeIsDecommissioned(t *testing.T) {
 	}
 	if out, err := nodes[1].Run("node", "recommission", "--self"); err != nil || !strings.Contains(out, "\tfalse\tactive\tfalse") {
 		t.Fatalf("recommission: %v\n%s", err, out)
+	}
+	// One node is enough for what it takes over.
+	for _, target := range []string{"RANGE default", "RANGE meta", "RANGE system", "RANGE liveness", "DATABASE system"} {
+		nodes[0].Exec("defaultdb", "ALTER "+target+" CONFIGURE ZONE USING num_replicas = 1")
 	}
 	replicate(t, nodes[0], "1")
 	if out, err := nodes[0].Run("node", "drain", "2"); err != nil || !strings.HasPrefix(out, "node is draining... remaining: ") || !strings.HasSuffix(out, "\nok") {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -80,6 +81,8 @@ func adminError(address string, err error) error {
 		return fmt.Errorf("the node at %s has not answered in time", address)
 	case s.Code() == codes.Canceled:
 		return context.Canceled
+	case s.Code() == codes.Unavailable && strings.Contains(s.Message(), "server preface"):
+		return fmt.Errorf("the node at %s does not take commands there: it was started with start-single-node, or this is its --sql-addr", address)
 	case s.Code() == codes.Unavailable:
 		return fmt.Errorf("the node at %s is not available: %s", address, s.Message())
 	}
