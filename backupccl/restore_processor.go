@@ -32,7 +32,7 @@ const (
 	// fileCacheBytes bounds the files that a worker holds in memory. One file that is
 	// larger is held too: those that backups write have at most 32 MiB, and up to
 	// 64 MiB for the history of one row.
-	fileCacheBytes = 32 << 20
+	fileCacheBytes = 8 << 20
 )
 
 // indexPlan is what has to be done for one index.
