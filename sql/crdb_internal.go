@@ -303,6 +303,7 @@ type rangeRow struct {
 	lease      int64
 	leaseAt    string // locality
 	bytes      int64
+	sticky     any // until when the split at start is to last, a time or nil
 }
 
 // rangesOf lists the ranges that overlap a span.
@@ -322,7 +323,7 @@ func (p *planner) rangesOf(ctx context.Context, span keys.Span) ([]rangeRow, err
 	var out []rangeRow
 	for i := range infos {
 		d := &infos[i].Descriptor
-		r := rangeRow{id: int64(d.RangeID), start: d.StartKey, end: d.EndKey, lease: int64(infos[i].Leaseholder), bytes: infos[i].LiveBytes,
+		r := rangeRow{id: int64(d.RangeID), start: d.StartKey, end: d.EndKey, lease: int64(infos[i].Leaseholder), bytes: infos[i].LiveBytes, sticky: splitEnforcedUntil(d.StickyUntil),
 			voters: []int64{}, nonVoters: []int64{}, learners: []int64{}}
 		for _, rep := range d.Replicas {
 			switch rep.Type {
@@ -349,7 +350,8 @@ func (p *planner) rangesOf(ctx context.Context, span keys.Span) ([]rangeRow, err
 
 func (p *planner) rangeValues(r rangeRow) vrow {
 	return vrow{"range_id": r.id, "start_key": []byte(r.start), "start_pretty": keys.Pretty(r.start), "end_key": []byte(r.end), "end_pretty": keys.Pretty(r.end),
-		"replicas": r.replicas, "replica_localities": r.localities, "voting_replicas": r.voters, "non_voting_replicas": r.nonVoters, "learner_replicas": r.learners}
+		"replicas": r.replicas, "replica_localities": r.localities, "voting_replicas": r.voters, "non_voting_replicas": r.nonVoters, "learner_replicas": r.learners,
+		"split_enforced_until": r.sticky}
 }
 
 var wholeKeyspace = keys.Span{Key: keys.MinKey, EndKey: keys.MaxKey}

@@ -58,6 +58,8 @@ type Server struct {
 		sessions map[uint64]*Session
 	}
 
+	zoneMap zoneMap
+
 	serverState // what schema changes, settings and sequences keep per node
 }
 

@@ -307,6 +307,22 @@ func (p *planner) sourceOf(ctx context.Context, stmt tree.Statement) (*rowSource
 		return p.showRanges(ctx, n)
 	case *tree.ShowRanges:
 		return p.showRanges(ctx, &parser.ShowRanges{})
+	case *tree.Split:
+		return p.splitAt(ctx, n)
+	case *tree.Unsplit:
+		return p.unsplitAt(ctx, n)
+	case *tree.Scatter:
+		return p.scatterRanges(ctx, n)
+	case *tree.Relocate:
+		r := &parser.Relocate{TableOrIndex: n.TableOrIndex, Rows: n.Rows, Subject: parser.RelocateVoters}
+		if n.RelocateLease {
+			r.Subject = parser.RelocateLease
+		}
+		return p.relocateRows(ctx, r)
+	case *parser.Relocate:
+		return p.relocateRows(ctx, n)
+	case *parser.AlterRangeRelocate:
+		return p.alterRangeRelocate(ctx, n)
 	case *parser.ShowRangeForRow:
 		return p.showRangeForRow(ctx, n)
 	case *tree.ShowSavepointStatus:

@@ -526,7 +526,7 @@ func (p *planner) showRanges(ctx context.Context, n *parser.ShowRanges) (*rowSou
 			if withLease {
 				vals = append(vals, r.lease, r.leaseAt)
 			}
-			vals = append(vals, r.replicas, r.localities, r.voters, r.nonVoters, r.learners, nil)
+			vals = append(vals, r.replicas, r.localities, r.voters, r.nonVoters, r.learners, r.sticky)
 			if n.Details {
 				vals = append(vals, r.bytes, fmt.Sprintf(`{"live_bytes": %d, "val_bytes": %d}`, r.bytes, r.bytes))
 			}

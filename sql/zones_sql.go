@@ -465,23 +465,35 @@ func (p *planner) validateZone(ctx context.Context, t zoneTarget, own zones.Conf
 		}
 		return fail(err)
 	}
-	return p.checkConstraintNodes(own)
+	return p.checkConstraintNodes(ctx, own)
 }
 
 // checkConstraintNodes requires that some node can satisfy each required
-// constraint.
-func (p *planner) checkConstraintNodes(c zones.Config) error {
-	matches := func(k zones.Constraint) bool {
-		if k.Prohibited {
-			return true
+// constraint, by its locality, its attributes or those of a store.
+func (p *planner) checkConstraintNodes(ctx context.Context, c zones.Config) error {
+	nodes, err := p.srv.nodes(ctx)
+	if err != nil {
+		return err
+	}
+	has := map[string]bool{}
+	for i := range nodes {
+		for _, tier := range strings.Split(nodes[i].Locality, ",") {
+			has[tier] = true
 		}
-		for _, tier := range strings.Split(p.srv.cfg.Locality, ",") {
-			key, value, _ := strings.Cut(tier, "=")
-			if key == k.Key && value == k.Value {
-				return true
+		for _, a := range nodes[i].Attrs {
+			has[a] = true
+		}
+		for _, s := range nodes[i].Stores {
+			for _, a := range s.Attrs {
+				has[a] = true
 			}
 		}
-		return false
+	}
+	matches := func(k zones.Constraint) bool {
+		if k.Key == "" {
+			return k.Prohibited || has[k.Value]
+		}
+		return k.Prohibited || has[k.Key+"="+k.Value]
 	}
 	var all []zones.Constraint
 	for _, j := range append(append([]zones.Conjunction(nil), c.Constraints...), c.VoterConstraints...) {

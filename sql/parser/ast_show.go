@@ -65,6 +65,34 @@ type ShowRanges struct {
 	Tables, Indexes, Details, Keys, Explain bool
 }
 
+// RelocateSubject says what RELOCATE moves.
+type RelocateSubject string
+
+// The subjects.
+const (
+	RelocateVoters    RelocateSubject = "VOTERS"
+	RelocateNonVoters RelocateSubject = "NONVOTERS"
+	RelocateLease     RelocateSubject = "LEASE"
+)
+
+// Relocate is ALTER TABLE t|INDEX t@i RELOCATE [VOTERS|NONVOTERS|LEASE] rows.
+type Relocate struct {
+	node
+	TableOrIndex tree.TableIndexName
+	Subject      RelocateSubject
+	// Rows have an array of stores, or one store for a lease, and a key.
+	Rows *tree.Select
+}
+
+// AlterRangeRelocate is ALTER RANGE … RELOCATE [VOTERS|NONVOTERS] FROM s TO s, and
+// ALTER RANGE … RELOCATE LEASE TO s.
+type AlterRangeRelocate struct {
+	node
+	Subject  RelocateSubject
+	Ranges   *tree.Select // ids in one column
+	From, To tree.Expr
+}
+
 // ShowRangeForRow is SHOW RANGE FROM TABLE t|INDEX t@i FOR ROW (…).
 type ShowRangeForRow struct {
 	node

@@ -159,12 +159,16 @@ func (f *front) alter() tree.Statement {
 		f.unsupported(t, "ALTER SYSTEM is not supported; use SET CLUSTER SETTING")
 	case f.accept("index"):
 		return f.alterIndex()
+	case f.looking("range") && (f.at(1).is("relocate") || f.at(2).is("relocate")):
+		f.next()
+		return f.alterRangeRelocate()
 	}
 	return nil
 }
 
 func (f *front) alterIndex() tree.Statement {
 	ifExists := f.ifExists()
+	nameAt := f.i
 	name := f.object()
 	switch {
 	case f.looking("set") && f.at(1).op("("), f.looking("reset") && f.at(1).op("("), f.looking("set", "tablespace"),
@@ -172,6 +176,13 @@ func (f *front) alterIndex() tree.Statement {
 		return &NoOp{node: f.node(tree.DDL, "ALTER INDEX")}
 	case f.accept("owner", "to"):
 		return f.owner(KindIndex, name, ifExists, "ALTER INDEX")
+	}
+	for i := f.i; i < len(f.toks) && i < f.i+3; i++ { // Behind @index.
+		if f.toks[i].is("relocate") {
+			head := "ALTER INDEX " + f.text(nameAt, i)
+			f.i = i + 1
+			return f.relocate(head)
+		}
 	}
 	return nil
 }
@@ -382,6 +393,8 @@ func (f *front) alterTable() tree.Statement {
 		f.done()
 		n.node = f.node(tree.DDL, "ALTER TABLE")
 		return n
+	case f.accept("relocate"):
+		return f.relocate("ALTER TABLE " + f.text(nameAt, nameEnd))
 	case f.looking("rename"), f.looking("split"), f.looking("unsplit"), f.looking("scatter"), f.looking("configure"),
 		f.looking("experimental_relocate"), f.looking("partition"), f.looking("inject"), f.eof():
 		return nil
@@ -403,6 +416,54 @@ func (f *front) alterTable() tree.Statement {
 	}
 	f.done()
 	return out
+}
+
+// relocateSubject takes what a RELOCATE moves.
+func (f *front) relocateSubject() RelocateSubject {
+	switch {
+	case f.accept("lease"):
+		return RelocateLease
+	case f.accept("nonvoters"), f.accept("non_voters"):
+		return RelocateNonVoters
+	}
+	f.accept("voters")
+	return RelocateVoters
+}
+
+// relocate takes what follows ALTER TABLE|INDEX name RELOCATE.
+func (f *front) relocate(head string) tree.Statement {
+	// The module knows an older form of the same with the same name in it.
+	old, ok := f.delegate(head+" EXPERIMENTAL_RELOCATE VALUES (ARRAY[1], 1)", f.i, f.i, "").(*tree.Relocate)
+	if !ok {
+		f.fail("expected a table or an index")
+	}
+	n := &Relocate{TableOrIndex: old.TableOrIndex, Subject: f.relocateSubject()}
+	n.Rows = f.selectRest()
+	n.node = f.node(tree.Rows, "RELOCATE")
+	return n
+}
+
+// alterRangeRelocate takes what follows ALTER RANGE.
+func (f *front) alterRangeRelocate() tree.Statement {
+	n := &AlterRangeRelocate{}
+	if !f.looking("relocate") {
+		n.Ranges = oneValue(f.exprUntil("relocate"))
+	}
+	f.expect("relocate")
+	n.Subject = f.relocateSubject()
+	if n.Subject != RelocateLease {
+		f.expect("from")
+		n.From = f.exprUntil("to")
+	}
+	f.expect("to")
+	n.To = f.exprUntil("for")
+	if n.Ranges == nil {
+		f.expect("for")
+		n.Ranges = f.selectRest()
+	}
+	f.done()
+	n.node = f.node(tree.Rows, "RELOCATE RANGE")
+	return n
 }
 
 // alterCmds parses the command toks[f.i:stop].
