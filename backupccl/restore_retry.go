@@ -73,7 +73,8 @@ func mayPass(err error) bool {
 		return false
 	}
 	switch pgerr.GetCode(err) {
-	case "", pgerr.IOError, pgerr.Internal, pgerr.SerializationFailure:
+	case "", pgerr.IOError, pgerr.Internal, pgerr.SerializationFailure,
+		pgerr.StatementCompletionUnknown, pgerr.CannotConnectNow: // A replica went away; what it had done already is found there.
 		return !jobs.Marked(err)
 	}
 	return false

@@ -221,6 +221,8 @@ func mayHaveHappened(err error) bool {
 // repeatable says whether a batch can be evaluated twice without harm: reads; what
 // a transaction writes before it commits, since a write that finds itself is told
 // by its sequence number; and what finds out about transactions and cleans up.
+// What removes whole spans is not: its first copy may have done so long ago, and
+// the second would take what was written since.
 func repeatable(ba *kvpb.BatchRequest) bool {
 	for i := range ba.Requests {
 		switch q := &ba.Requests[i]; {
@@ -228,7 +230,8 @@ func repeatable(ba *kvpb.BatchRequest) bool {
 			if args, ok := q.Args.(*kvpb.EndTxnArgs); !ok || args.Commit {
 				return false
 			}
-		case q.Op.IsTxnWrite() && ba.Txn == nil, q.Op == kvpb.OpAddSSTable:
+		case q.Op.IsTxnWrite() && ba.Txn == nil, q.Op == kvpb.OpAddSSTable,
+			q.Op == kvpb.OpClearRange, q.Op == kvpb.OpDeleteRangeTombstone:
 			return false
 		}
 	}

@@ -140,7 +140,7 @@ func (r *GCResumer) Resume(ctx context.Context, j *jobs.Job) error {
 	}
 	if !progress.Deleted {
 		if err := r.deleteData(ctx, d); err != nil {
-			return err
+			return jobs.MarkRetryable(err) // Nobody else would ever delete it.
 		}
 		ttl, _, err := r.ttl(ctx, d)
 		if err != nil {

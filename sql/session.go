@@ -13,6 +13,7 @@ import (
 	"github.com/auxten/postgresql-parser/pkg/sql/sessiondata"
 
 	"github.com/holdfastdb/holdfast/internal/pgerr"
+	"github.com/holdfastdb/holdfast/kv/kvpb"
 	"github.com/holdfastdb/holdfast/sql/parser"
 	"github.com/holdfastdb/holdfast/sql/pgcodec"
 )
@@ -313,6 +314,10 @@ func (s *Session) failBatch(err error) error {
 
 // mapError gives an error that came from below the SQLSTATE a client knows it by.
 func mapError(ctx context.Context, err error) error {
+	var unknown *kvpb.AmbiguousResultError
+	if errors.As(err, &unknown) {
+		return mapTreeError(err) // Also if it is because of a cancellation: that may have come too late.
+	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		if cause := context.Cause(ctx); cause != nil {
 			var pe *pgerr.Error

@@ -11,6 +11,7 @@ import (
 	"github.com/lib/pq/oid"
 
 	"github.com/holdfastdb/holdfast/internal/pgerr"
+	"github.com/holdfastdb/holdfast/kv/kvpb"
 )
 
 func prepare(t *testing.T, s *Session, name, sql string, params ...oid.Oid) *Prepared {
@@ -286,5 +287,18 @@ func TestMemoryBudget(t *testing.T) {
 	_, err := runSQL(context.Background(), s, "SELECT length(string_agg(v, '')) FROM t")
 	if pgerr.GetCode(err) != pgerr.OutOfMemory {
 		t.Errorf("error %v", err)
+	}
+}
+
+// A client that cancels a commit too late must not be told that nothing happened.
+func TestCancellationDoesNotHideAnUnknownResult(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	err := mapError(ctx, fmt.Errorf("committing: %w", &kvpb.AmbiguousResultError{Cause: context.Canceled}))
+	if pgerr.GetCode(err) != pgerr.StatementCompletionUnknown {
+		t.Errorf("got %v", err)
+	}
+	if err := mapError(ctx, context.Canceled); pgerr.GetCode(err) != pgerr.QueryCanceled {
+		t.Errorf("got %v", err)
 	}
 }

@@ -20,7 +20,7 @@ func (d *Dialer) SendTo(ctx context.Context, to kvpb.ReplicaDescriptor, ba *kvpb
 }
 
 // SendBatch has a batch evaluated by a node. Errors are what the node answers, a
-// *SendError if it did not, or that of ctx.
+// *SendError if it did not, or that of ctx if nothing can have come of it.
 func (d *Dialer) SendBatch(ctx context.Context, to kvpb.NodeID, ba *kvpb.BatchRequest) (*kvpb.BatchResponse, error) {
 	if to == d.self() {
 		h, err := d.localHandler()
@@ -58,10 +58,14 @@ func (d *Dialer) SendBatch(ctx context.Context, to kvpb.NodeID, ba *kvpb.BatchRe
 		err = d.cfg.receive(to, resp.GetNow())
 	}
 	if err != nil {
+		maybe := sent && changesState(ba)
 		if ctx.Err() != nil {
-			return nil, ctx.Err()
+			if err = ctx.Err(); !maybe {
+				return nil, err
+			}
+			// That the client gave up does not mean that the node did.
 		}
-		return nil, &SendError{NodeID: to, MaybeApplied: sent && changesState(ba), Cause: err}
+		return nil, &SendError{NodeID: to, MaybeApplied: maybe, Cause: err}
 	}
 	if err := kvpb.ErrorFromWire(resp.GetError()); err != nil {
 		if stopping(err) {

@@ -123,7 +123,8 @@ func TestCancellationAndDeadlinesReachTheServer(t *testing.T) {
 		<-began
 		cancel()
 	}()
-	if _, err := c.nodes[1].SendBatch(ctx, 2, put("k")); err != context.Canceled {
+	var u kv.UnreachableError
+	if _, err := c.nodes[1].SendBatch(ctx, 2, put("k")); !errors.Is(err, context.Canceled) || !errors.As(err, &u) || !u.MayHaveHappened() {
 		t.Errorf("got %v", err)
 	}
 	if err := <-ended; err != context.Canceled {
