@@ -2,8 +2,10 @@ package kv_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -165,5 +167,55 @@ func TestPutSortedMovesAboveReads(t *testing.T) {
 			t.Fatalf("moved from %s to %s by a read of another key", t2.ReadTimestamp(), ts)
 		}
 		ok(t, t2.Rollback(ctx))
+	}
+}
+
+// requestCounter counts requests by operation.
+type requestCounter struct {
+	kv.Sender
+	n map[kvpb.Op]int
+}
+
+func (s requestCounter) Send(ctx context.Context, ba *kvpb.BatchRequest) (*kvpb.BatchResponse, error) {
+	for i := range ba.Requests {
+		s.n[ba.Requests[i].Op]++
+	}
+	return s.Sender.Send(ctx, ba)
+}
+
+// TestLargeWritesComeInPieces writes and deletes more than a range takes at once.
+func TestLargeWritesComeInPieces(t *testing.T) {
+	n := kvtest.New(t, kvtest.Options{})
+	sent := requestCounter{n.Store.Sender(), map[kvpb.Op]int{}}
+	db := kv.NewDB(kv.Config{Sender: sent, Clock: n.Clock})
+	large := make([]kv.Pair, 45)
+	for i := range large {
+		large[i] = kv.Pair{Key: key("%06d", i), Value: val(strings.Repeat("x", 1<<20))}
+	}
+	ok(t, db.Txn(ctx, func(ctx context.Context, txn *kv.Txn) error { return txn.PutSorted(ctx, large, true) }))
+	if sent.n[kvpb.OpPutSorted] != 2 {
+		t.Errorf("%d requests for %d large pairs", sent.n[kvpb.OpPutSorted], len(large))
+	}
+	const total = 100_500
+	pairs := make([]kv.Pair, total)
+	for i := range pairs {
+		pairs[i] = kv.Pair{Key: key("%06d", i), Value: val("1")}
+	}
+	ok(t, db.Txn(ctx, func(ctx context.Context, txn *kv.Txn) error { return txn.PutSorted(ctx, pairs[len(large):], true) }))
+	ok(t, db.AdminSplit(ctx, key("%06d", 100_200)))
+	ok(t, db.Txn(ctx, func(ctx context.Context, txn *kv.Txn) error {
+		got, err := txn.DelRange(ctx, key("000001"), key("z"))
+		if got != total-1 {
+			t.Errorf("deleted %d keys, want %d", got, total-1)
+		}
+		return err
+	}))
+	if sent.n[kvpb.OpDeleteRange] < 2 {
+		t.Errorf("%d requests to delete %d keys", sent.n[kvpb.OpDeleteRange], total)
+	}
+	res, err := db.Scan(ctx, key("0"), key("z"), n.Clock.Now(), kv.ScanOptions{MaxKeys: 10})
+	ok(t, err)
+	if len(res.KVs) != 1 {
+		t.Errorf("%d keys are left", len(res.KVs))
 	}
 }

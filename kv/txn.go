@@ -292,21 +292,56 @@ func (t *Txn) Del(ctx context.Context, ks ...keys.Key) error {
 
 // DelRange deletes every key of [start, end) and returns how many there were.
 func (t *Txn) DelRange(ctx context.Context, start, end keys.Key) (int64, error) {
-	resp, err := t.runOne(ctx, kvpb.Header{}, kvpb.Request{Op: kvpb.OpDeleteRange, Key: start, EndKey: end})
-	if err != nil {
-		return 0, err
+	var n int64
+	for {
+		// What a range does at once is bounded.
+		resp, err := t.runOne(ctx, kvpb.Header{MaxKeys: deleteRangeKeys}, kvpb.Request{Op: kvpb.OpDeleteRange, Key: start, EndKey: end})
+		if err != nil {
+			return 0, err
+		}
+		n += resp.Count
+		if resp.Resume == nil {
+			return n, nil
+		}
+		start = resp.Resume.Key
 	}
-	return resp.Count, nil
 }
+
+const (
+	// deleteRangeKeys is how many keys one request deletes.
+	deleteRangeKeys = 100_000
+	// sortedBytes is about how much one request writes, and sortedOverhead what
+	// the store writes with each pair.
+	sortedBytes    = 40 << 20
+	sortedOverhead = 200
+)
 
 // PutSorted writes many pairs whose keys ascend, cheaper than a Batch. With
 // mustBeNew a key that exists makes it fail with a *kvpb.ConditionFailedError.
-// For savepoints and reads all of it is one write. Pairs must not change until it
-// returns.
+// If it fails, some of them may be written. Pairs must not change until it returns.
 func (t *Txn) PutSorted(ctx context.Context, pairs []Pair, mustBeNew bool) error {
-	if len(pairs) == 0 {
-		return nil
+	for len(pairs) > 0 {
+		n := sortedPiece(pairs)
+		if err := t.putSortedPiece(ctx, pairs[:n], mustBeNew); err != nil {
+			return err
+		}
+		pairs = pairs[n:]
 	}
+	return nil
+}
+
+// sortedPiece says how many of pairs, at least one, a range takes at once.
+func sortedPiece(pairs []Pair) int {
+	size := 0
+	for i := range pairs {
+		if size += 2*len(pairs[i].Key) + len(pairs[i].Value) + sortedOverhead; size > sortedBytes && i > 0 {
+			return i
+		}
+	}
+	return len(pairs)
+}
+
+func (t *Txn) putSortedPiece(ctx context.Context, pairs []Pair, mustBeNew bool) error {
 	_, err := t.runOne(ctx, kvpb.Header{}, kvpb.Request{
 		Op: kvpb.OpPutSorted, Key: pairs[0].Key, EndKey: pairs[len(pairs)-1].Key.Next(),
 		Args: &kvpb.PutSortedArgs{Pairs: pairs, MustBeNew: mustBeNew},

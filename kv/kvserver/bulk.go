@@ -97,6 +97,12 @@ func (e *evaluation) addSSTable(ctx context.Context, q *kvpb.Request, rs *kvpb.R
 	e.proposal.ingest = &ingestion{sst: args.SST, opts: storage.IngestOptions{
 		Span: q.Span(), Timestamp: e.writeTS, RequireEmpty: args.RequireEmpty, DisallowShadowing: args.DisallowShadowing, OnlyRepeat: args.OnlyRepeat,
 	}}
+	if e.r.group.Load() != nil {
+		// What is wrong with it is found before all replicas have it in their logs.
+		if err := e.r.store.eng.CheckSST(ctx, args.SST, e.proposal.ingest.opts); err != nil {
+			return err
+		}
+	}
 	rs.Reply = &kvpb.AddSSTableReply{Timestamp: e.writeTS}
 	return nil
 }

@@ -237,13 +237,14 @@ func (e *evaluation) run(ctx context.Context) (*kvpb.BatchResponse, error) {
 			return nil, errors.New("the end of a transaction needs a transaction and its arguments")
 		}
 		e.end = args
-		e.onePhase = args.OnePhase && args.Commit && n > 1
+		// A plain read needs the transaction's uncertainty interval.
+		e.onePhase = args.OnePhase && args.Commit && n > 1 && !(e.plainReads() && e.readTS.Less(e.ba.Txn.UncertaintyLimit))
 	}
 	e.moveAboveReads()
 	for move := 0; ; move++ {
 		resp, err := e.attempt(ctx)
-		var wto *storage.WriteTooOldError
-		if err == nil || !errors.As(err, &wto) {
+		to, ok := laterSnapshot(err)
+		if !ok {
 			return resp, err
 		}
 		switch {
@@ -251,7 +252,7 @@ func (e *evaluation) run(ctx context.Context) (*kvpb.BatchResponse, error) {
 			// Perhaps the batch writes a key twice, which only intents allow.
 			e.onePhase = false
 		case e.canMove && move < maxMoves:
-			e.writeTS.Forward(wto.ActualTimestamp)
+			e.writeTS.Forward(to)
 			e.readTS = e.writeTS
 		case e.onePhase:
 			e.onePhase = false
@@ -259,6 +260,34 @@ func (e *evaluation) run(ctx context.Context) (*kvpb.BatchResponse, error) {
 			return nil, err
 		}
 	}
+}
+
+// laterSnapshot says at which timestamp a batch that failed with err may succeed:
+// above the version that it came too late for, or that may be older than it looks.
+func laterSnapshot(err error) (hlc.Timestamp, bool) {
+	var late *storage.WriteTooOldError
+	var uncertain *storage.ReadWithinUncertaintyError
+	switch {
+	case errors.As(err, &late):
+		return late.ActualTimestamp, true
+	case errors.As(err, &uncertain):
+		return uncertain.ValueTimestamp, true
+	}
+	return hlc.Timestamp{}, false
+}
+
+// plainReads says whether requests of the batch read without a lock. All others
+// fail when they meet anything above their snapshot.
+func (e *evaluation) plainReads() bool {
+	for i := range e.ba.Requests {
+		switch q := &e.ba.Requests[i]; q.Op {
+		case kvpb.OpGet, kvpb.OpScan, kvpb.OpReverseScan:
+			if q.Lock == kvpb.LockNone {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // moveAboveReads forwards the write timestamp above every read of the keys to be
@@ -303,9 +332,6 @@ func (e *evaluation) attempt(ctx context.Context) (*kvpb.BatchResponse, error) {
 	if e.ba.Txn != nil && !e.onePhase {
 		t := storageTxn(e.ba.Txn)
 		t.ReadTimestamp, t.WriteTimestamp = e.readTS, e.writeTS
-		if e.canMove {
-			t.GlobalUncertaintyLimit = hlc.Timestamp{}
-		}
 		e.txn = &t
 	}
 	if e.onePhase {
@@ -499,6 +525,9 @@ func (e *evaluation) skipLockedScan(ctx context.Context, q *kvpb.Request, rs *kv
 
 func (e *evaluation) deleteRange(ctx context.Context, q *kvpb.Request, rs *kvpb.Response) error {
 	opts := storage.DeleteRangeOptions{WriteOptions: e.writeOptions(), ReturnKeys: e.r.store.locks.n.Load() > 0}
+	if e.ba.MaxKeys > 0 {
+		opts.MaxKeys, opts.MaxBatchBytes = e.ba.MaxKeys, maxCommandBytes/2
+	}
 	res, err := storage.MVCCDeleteRange(ctx, e.batch, q.Key, q.EndKey, e.writeTS, opts)
 	if err != nil {
 		return err
@@ -508,7 +537,7 @@ func (e *evaluation) deleteRange(ctx context.Context, q *kvpb.Request, rs *kvpb.
 			return &memoryLockError{c}
 		}
 	}
-	rs.Count = res.NumKeys
+	rs.Count, rs.Resume = res.NumKeys, res.ResumeSpan
 	return nil
 }
 

@@ -148,7 +148,7 @@ func (r *Replica) waitInQueue(ctx context.Context, ba *kvpb.BatchRequest, w *wai
 			return nil
 		}
 		if !w.txn.ID.IsEmpty() {
-			if k := s.marks.get(w.txn.ID, w.txn.MinTimestamp); k.aborted {
+			if k := s.marks.known(w.txn.ID); k.aborted {
 				return &kvpb.TxnAbortedError{Reason: k.reason}
 			}
 		}

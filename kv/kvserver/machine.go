@@ -197,7 +197,7 @@ func refusedIngestion(err error) bool {
 	var old *storage.WriteTooOldError
 	var notEmpty *storage.NotEmptyError
 	var shadow *storage.ShadowingError
-	return errors.As(err, &locks) || errors.As(err, &old) || errors.As(err, &notEmpty) || errors.As(err, &shadow)
+	return errors.Is(err, storage.ErrBadSST) || errors.As(err, &locks) || errors.As(err, &old) || errors.As(err, &notEmpty) || errors.As(err, &shadow)
 }
 
 // ApplyConfChange implements raftgroup.Machine.
@@ -323,7 +323,7 @@ func (m *machine) StateChanged(st raftgroup.Status) {
 // nobody knows, and nothing is proposed any more. The lease runs out.
 func (m *machine) Stopped(err error) {
 	m.r.givenUp.Store(math.MaxInt64)
-	m.r.pending.endAll(&kvpb.AmbiguousResultError{Cause: err}, true)
+	m.r.pending.endAll(&kvpb.AmbiguousResultError{Cause: err}, m.r.notLeaseholder(kvpb.ReplicaDescriptor{}))
 }
 
 // rangeSnapshot is the state of a range that goes to another store.
@@ -400,7 +400,7 @@ func (m *machine) InstallSnapshot(b *storage.Batch, received any) error {
 	// lost. Nothing is evaluated under the same lease any more, since it could miss
 	// what is yet to be applied.
 	r.givenUp.Store(max(r.givenUp.Load(), m.lease.sequence))
-	defer r.pending.endAll(&kvpb.AmbiguousResultError{Cause: errors.New("the replica was replaced by a snapshot")}, false)
+	defer r.pending.endAll(&kvpb.AmbiguousResultError{Cause: errors.New("the replica was replaced by a snapshot")}, nil)
 	if err := r.store.eng.ReplaceSpans(in.spans, b); err != nil {
 		return err
 	}

@@ -63,6 +63,17 @@ func (m *txnMarks) update(id kvpb.TxnID, fn func(*txnMark)) {
 	m.cur[id] = k
 }
 
+// known returns what is decided about a transaction whose record may be on
+// another store: only what was decided here and is not forgotten.
+func (m *txnMarks) known(id kvpb.TxnID) txnMark {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if k, ok := m.cur[id]; ok {
+		return k
+	}
+	return m.old[id]
+}
+
 // get returns what is decided about a transaction without record that began at
 // min.
 func (m *txnMarks) get(id kvpb.TxnID, min hlc.Timestamp) txnMark {

@@ -1,6 +1,7 @@
 package kvserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -228,7 +229,8 @@ func (r *Replica) read(ctx context.Context, ba *kvpb.BatchRequest, w *waiting) (
 		}
 		c, ok := w.conflictIn(err)
 		if !ok {
-			return nil, err
+			// Errors tell what is in the store, too.
+			return nil, cmp.Or(r.stillServes(seq, ts), err)
 		}
 		if err := r.waitForLock(ctx, ba, w, c, ts, nil); err != nil {
 			return nil, err
@@ -307,7 +309,9 @@ func (r *Replica) writeLatched(ctx context.Context, ba *kvpb.BatchRequest, w *wa
 		}
 		e.failed(err)
 		e.keepPlace(err)
-		return nil, nil, err
+		// What it tells of the store was read at its snapshot, and is an answer only
+		// if nobody else served meanwhile.
+		return nil, nil, cmp.Or(r.store.coverClock(ctx, e.readTS), r.stillServes(seq, e.readTS), err)
 	}
 	if err := r.store.coverClock(ctx, e.writeTS); err != nil {
 		return nil, nil, err
@@ -456,8 +460,9 @@ type proposal struct {
 // unless it is known that it did not.
 func ambiguous(err error) error {
 	var not *kvpb.NotLeaseholderError
+	var gone *kvpb.RangeNotFoundError
 	var already *kvpb.AmbiguousResultError
-	if errors.As(err, &not) || errors.As(err, &already) {
+	if errors.As(err, &not) || errors.As(err, &gone) || errors.As(err, &already) || pgerr.GetCode(err) == pgerr.ProgramLimitExceeded {
 		return err
 	}
 	return &kvpb.AmbiguousResultError{Cause: err}
@@ -468,8 +473,18 @@ func ambiguous(err error) error {
 // below only applies.
 func (r *Replica) propose(ctx context.Context, p *proposal, leaseSequence int64) error {
 	if r.group.Load() != nil {
-		if p.ingest == nil && p.batch != nil && !p.batch.UsesReserve() {
-			if err := r.store.eng.SpaceFor(int64(p.batch.Len())); err != nil {
+		size, reserve := 0, false
+		switch {
+		case p.ingest != nil:
+			size = len(p.ingest.sst)
+		case p.batch != nil:
+			size, reserve = p.batch.Len(), p.batch.UsesReserve()
+		}
+		if err := checkCommandSize(size); err != nil {
+			return err
+		}
+		if !reserve {
+			if err := r.store.eng.SpaceFor(int64(size)); err != nil {
 				return diskFull(err)
 			}
 		}

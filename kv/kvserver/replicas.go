@@ -555,7 +555,7 @@ func (s *Store) removeReplica(ctx context.Context, r *Replica, nextID int32) {
 	if s.replica(r.id) != r && s.blank(r.id) != r {
 		return
 	}
-	r.pending.endAll(&kvpb.AmbiguousResultError{Cause: errors.New("the replica was removed")}, true)
+	r.pending.endAll(&kvpb.AmbiguousResultError{Cause: errors.New("the replica was removed")}, &kvpb.RangeNotFoundError{RangeID: r.id})
 	// Before the lock: the group may be about to apply a split, which takes it.
 	s.raft.Remove(int64(r.id))
 	s.arriving.Lock()

@@ -12,6 +12,7 @@ import (
 	pb "go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/holdfastdb/holdfast/internal/pgerr"
 	"github.com/holdfastdb/holdfast/kv/kvpb"
 	"github.com/holdfastdb/holdfast/kv/kvserver/kvserverpb"
 	"github.com/holdfastdb/holdfast/kv/kvserver/raftgroup"
@@ -92,12 +93,13 @@ func (p *pendingCommands) supersede(term uint64) {
 	}
 }
 
-// endAll answers all with err; with refuse, everything that comes later, too.
-func (p *pendingCommands) endAll(err error, refuse bool) {
+// endAll answers all with err, and with refuse, if it is not nil, what comes later
+// and is never proposed.
+func (p *pendingCommands) endAll(err, refuse error) {
 	p.Lock()
 	defer p.Unlock()
-	if refuse {
-		p.ended = err
+	if refuse != nil {
+		p.ended = refuse
 	}
 	for id, c := range p.byID {
 		delete(p.byID, id)
@@ -108,6 +110,21 @@ func (p *pendingCommands) endAll(err error, refuse bool) {
 // maxReproposals bounds how often a command that did not get into the log is
 // proposed again, for about two seconds: as long as it takes to elect a leader.
 const maxReproposals = 20
+
+// maxCommandBytes bounds what a command writes: it is held in memory by every
+// replica and goes into the log and over the network as one piece.
+const maxCommandBytes = 64 << 20
+
+// commandOverhead is what a command may take beyond what it writes.
+const commandOverhead = 1 << 20
+
+func checkCommandSize(n int) error {
+	if n <= maxCommandBytes {
+		return nil
+	}
+	return pgerr.Newf(pgerr.ProgramLimitExceeded, "command is too large: %d bytes of %d that a range accepts at once", n, maxCommandBytes).
+		WithHint("Write or delete fewer or smaller rows in one statement.")
+}
 
 // replicate proposes a command, with conf as a change of the raft configuration if
 // there is one, and returns when it is applied here.
@@ -127,6 +144,10 @@ func (r *Replica) replicate(ctx context.Context, cmd *kvserverpb.Command, conf *
 		if err != nil {
 			r.pending.take(id)
 			return err
+		}
+		if len(data) > maxCommandBytes+commandOverhead {
+			r.pending.take(id)
+			return checkCommandSize(len(data))
 		}
 		g.Propose(raftgroup.Proposal{
 			Data: data, ConfChange: conf,

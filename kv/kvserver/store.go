@@ -301,7 +301,7 @@ func (s *Store) Close() error {
 	s.asyncLock.Unlock()
 	// What is on its way through a log is given up.
 	_ = s.eachReplica(func(r *Replica) error {
-		r.pending.endAll(&kvpb.AmbiguousResultError{Cause: ErrStopped}, true)
+		r.pending.endAll(&kvpb.AmbiguousResultError{Cause: ErrStopped}, ErrStopped)
 		return nil
 	})
 	s.resolver.close()

@@ -19,6 +19,9 @@ var (
 	ErrDiskFull = errors.New("disk is full")
 	// ErrCorrupt marks bytes that cannot be what was written.
 	ErrCorrupt = errors.New("data is corrupt")
+	// ErrBadSST marks what is wrong with a file that was to be ingested: every
+	// store finds it.
+	ErrBadSST = errors.New("sstable cannot be ingested")
 	// ErrStoreLocked says that another process (or another Engine) has the store open.
 	ErrStoreLocked = errors.New("store is in use by another process")
 	// ErrStoreVersion says that the store was written by a version this binary cannot read.

@@ -67,13 +67,26 @@ func (e *NotEmptyError) Error() string {
 // for those keys, no version at or above the timestamp.
 //
 // Errors: LockConflictError, WriteTooOldError, NotEmptyError, ShadowingError,
-// ErrCorrupt, ErrDiskFull.
+// ErrBadSST, ErrCorrupt, ErrDiskFull.
 func (e *Engine) IngestSST(ctx context.Context, sst []byte, opts IngestOptions) (IngestResult, error) {
 	res, err := e.ingest(ctx, sst, opts)
 	if err != nil {
 		return IngestResult{}, fmt.Errorf("ingesting %d bytes into %s: %w", len(sst), opts.Span, markEngineError(err))
 	}
 	return res, nil
+}
+
+// CheckSST finds what IngestSST would refuse in the file or the span, and changes
+// nothing. Its errors are those of IngestSST.
+func (e *Engine) CheckSST(ctx context.Context, sst []byte, opts IngestOptions) error {
+	_, err := e.checkIngest(ctx, sst, opts)
+	if err == nil && !opts.Timestamp.IsEmpty() {
+		err = withStamp(sst, opts.Timestamp, func([]byte) error { return nil })
+	}
+	if err != nil {
+		return fmt.Errorf("ingesting %d bytes into %s: %w", len(sst), opts.Span, markEngineError(err))
+	}
+	return nil
 }
 
 func (e *Engine) ingest(ctx context.Context, sst []byte, opts IngestOptions) (IngestResult, error) {
@@ -84,26 +97,39 @@ func (e *Engine) ingest(ctx context.Context, sst []byte, opts IngestOptions) (In
 	if err := e.SpaceFor(int64(len(sst))); err != nil {
 		return IngestResult{}, err
 	}
-	if !opts.Timestamp.IsEmpty() {
-		buf := stampPool.Get().(*SSTBuffer)
-		defer func() {
-			buf.Reset()
-			stampPool.Put(buf)
-		}()
-		if err := stampSST(buf, sst, opts.Timestamp); err != nil {
-			return IngestResult{}, err
+	add := func(sst []byte) error {
+		path, err := e.stage(sst)
+		if err != nil {
+			return err
 		}
-		sst = buf.Bytes()
+		if err := e.db.Ingest(ctx, []string{path}); err != nil {
+			_ = e.fs.Remove(path)
+			return err
+		}
+		return nil
 	}
-	path, err := e.stage(sst)
+	if opts.Timestamp.IsEmpty() {
+		err = add(sst)
+	} else {
+		err = withStamp(sst, opts.Timestamp, add)
+	}
 	if err != nil {
 		return IngestResult{}, err
 	}
-	if err := e.db.Ingest(ctx, []string{path}); err != nil {
-		_ = e.fs.Remove(path)
-		return IngestResult{}, err
-	}
 	return res, nil
+}
+
+// withStamp calls fn with the file as it is when its versions have a timestamp.
+func withStamp(sst []byte, ts hlc.Timestamp, fn func([]byte) error) error {
+	buf := stampPool.Get().(*SSTBuffer)
+	defer func() {
+		buf.Reset()
+		stampPool.Put(buf)
+	}()
+	if err := stampSST(buf, sst, ts); err != nil {
+		return Mark(err, ErrBadSST)
+	}
+	return fn(buf.Bytes())
 }
 
 // stampPool keeps the buffers of stamped files for the next ones.
@@ -176,7 +202,11 @@ func (e *Engine) checkIngest(ctx context.Context, sst []byte, opts IngestOptions
 			return IngestResult{}, err
 		}
 	}
+	if err := checkSSTFormat(ctx, sst); err != nil {
+		return IngestResult{}, Mark(err, ErrBadSST)
+	}
 	var res IngestResult
+	var conflict error // of the store, and not of the file
 	err = VisitSST(ctx, NewMemSST(sst), keys.MinKey, nil, SSTVisitor{
 		Version: func(k MVCCKey, value []byte) error {
 			switch {
@@ -196,8 +226,11 @@ func (e *Engine) checkIngest(ctx context.Context, sst []byte, opts IngestOptions
 				ts = k.Timestamp
 			}
 			if v != nil && newest {
-				if err := e.checkShadow(v, point, k.Key, value, ts, opts, &res.Stats); err != nil {
+				if _, err := splitValue(value); err != nil {
 					return err
+				}
+				if conflict = e.checkShadow(v, point, k.Key, value, ts, opts, &res.Stats); conflict != nil {
+					return conflict
 				}
 			}
 			res.Keys++
@@ -221,7 +254,36 @@ func (e *Engine) checkIngest(ctx context.Context, sst []byte, opts IngestOptions
 			return nil
 		},
 	})
+	if err != nil && conflict == nil && ctx.Err() == nil {
+		err = Mark(err, ErrBadSST) // Nothing but the file was read.
+	}
 	return res, err
+}
+
+// checkSSTFormat refuses files that the store cannot take in, and such that change
+// more than what VisitSST shows of them.
+func checkSSTFormat(ctx context.Context, sst []byte) error {
+	o := externalOptions()
+	r, err := sstable.NewMemReader(sst, o.MakeReaderOptions())
+	if err != nil {
+		return fmt.Errorf("opening the sstable: %w", err)
+	}
+	defer func() { _ = r.Close() }() // It has nothing but memory.
+	format, err := r.TableFormat()
+	if err != nil {
+		return fmt.Errorf("format of the sstable: %w", err)
+	}
+	if newest := storeFormat.MaxTableFormat(); format > newest {
+		return fmt.Errorf("sstable has format %s, the newest that is known is %s", format, newest)
+	}
+	p, err := r.ReadPropertiesBlock(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("properties of the sstable: %w", err)
+	}
+	if p.NumDeletions > 0 || p.NumRangeDeletions > 0 || p.NumMergeOperands > 0 || p.NumRangeKeyDels > 0 || p.NumRangeKeyUnsets > 0 {
+		return fmt.Errorf("sstable removes or merges keys")
+	}
+	return nil
 }
 
 // spanIsEmpty says whether the span holds nothing at all.

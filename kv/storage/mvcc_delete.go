@@ -17,6 +17,8 @@ type DeleteRangeOptions struct {
 	WriteOptions
 	// MaxKeys ends it after so many deleted keys; 0: no limit.
 	MaxKeys int64
+	// MaxBatchBytes ends it when the batch has become so large; 0: no limit.
+	MaxBatchBytes int
 	// ReturnKeys asks for the keys deleted.
 	ReturnKeys bool
 }
@@ -65,7 +67,7 @@ func MVCCDeleteRange(ctx context.Context, rw ReadWriter, start, end keys.Key, ts
 		if scan.ResumeSpan == nil {
 			return res, nil
 		}
-		if opts.MaxKeys > 0 && res.NumKeys >= opts.MaxKeys {
+		if opts.MaxKeys > 0 && res.NumKeys >= opts.MaxKeys || opts.MaxBatchBytes > 0 && rw.raw().Len() >= opts.MaxBatchBytes {
 			res.ResumeSpan = scan.ResumeSpan
 			return res, nil
 		}
