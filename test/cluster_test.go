@@ -123,6 +123,9 @@ func output(cmd *exec.Cmd) (string, error) {
 }
 
 func TestClusterLosesANode(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes more than ten seconds")
+	}
 	nodes := node.StartCluster(t, 3)
 	nodes[0].Exec("defaultdb", "CREATE TABLE t (a INT PRIMARY KEY, b INT)")
 	for i, n := range nodes {
@@ -198,6 +201,9 @@ func TestClusterNodeQuits(t *testing.T) {
 
 // Nodes find each other though they move, and though the flags name nobody any more.
 func TestNodesMove(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes more than ten seconds")
+	}
 	nodes := node.StartCluster(t, 3)
 	nodes[0].Exec("defaultdb", "CREATE TABLE t (a INT PRIMARY KEY)", "INSERT INTO t VALUES (1)")
 	replicate(t, nodes[0], "1,2,3")
@@ -285,6 +291,9 @@ func TestNodeWaitsForInit(t *testing.T) {
 }
 
 func TestDuplicateAndForeignNodesAreRefused(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes more than ten seconds")
+	}
 	nodes := node.StartCluster(t, 2)
 	// A copy of a node's directory.
 	nodes[1].Stop()
