@@ -391,7 +391,6 @@ func (p *Peers) Leave(ctx context.Context) error {
 // leaveTimeout bounds how long a process that stops tries to give its lease back.
 const leaveTimeout = 2 * time.Second
 
-
 // Wake makes Run look at once, as after a message of another node.
 func (p *Peers) Wake() {
 	select {
