@@ -239,9 +239,11 @@ func (m *machine) newDescriptor(b *storage.Batch, p *kvserverpb.RangeDescriptor)
 }
 
 func (m *machine) setDesc(next *kvpb.RangeDescriptor) {
+	old := m.desc
 	m.desc = next
 	m.then = append(m.then, func() {
 		m.r.desc.Store(next)
+		m.r.sayGoodbye(old, next)
 		m.r.descChanged()
 	})
 }

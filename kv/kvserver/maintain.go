@@ -19,6 +19,8 @@ const (
 	// orphanTicks is how many publishIntervals lie between two looks at replicas
 	// that have no leader.
 	orphanTicks = 5
+	// orphanTurns is how many looks it takes until each sleeping replica had its turn.
+	orphanTurns = 60
 )
 
 // maintain does the store's regular chores until ctx is done.

@@ -224,6 +224,22 @@ func (r *Replica) removeReplica(ctx context.Context, store kvpb.StoreID) error {
 	})
 }
 
+// sayGoodbye tells the stores of replicas that are in old and not in next. Raft does
+// not speak with them any more, so they might not learn that they are out, and an
+// idle range never misses its leader. If this is lost, see removeOrphans.
+func (r *Replica) sayGoodbye(old, next *kvpb.RangeDescriptor) {
+	if g := r.group.Load(); g == nil || !g.Status().IsLeader() {
+		return
+	}
+	for _, o := range old.Replicas {
+		if _, ok := next.Replica(o.ReplicaID); !ok && o.StoreID != r.store.ident.StoreID {
+			r.store.cfg.Network.SendRaft(o.NodeID, int64(r.id), &pb.Message{
+				Type: pb.MsgUnreachable.Enum(), From: proto.Uint64(uint64(r.replicaID)), To: proto.Uint64(uint64(next.NextReplicaID)),
+			})
+		}
+	}
+}
+
 // changeOne makes one change of the configuration and the descriptor, in one
 // command.
 func (r *Replica) changeOne(ctx context.Context, target kvpb.ReplicaDescriptor, how pb.ConfChangeType, edit func(*kvpb.RangeDescriptor)) error {
@@ -298,6 +314,13 @@ func (s *Store) HandleRaft(from kvpb.NodeID, rangeID int64, m *pb.Message) {
 		return
 	}
 	r := s.replica(kvpb.RangeID(rangeID))
+	if m.GetType() == pb.MsgUnreachable {
+		// A leaseholder has taken the replica that was here out of its range.
+		if r != nil && uint64(r.replicaID) < m.GetTo() {
+			s.async(func(ctx context.Context) { s.removeReplica(ctx, r, int32(m.GetTo())) })
+		}
+		return
+	}
 	if r == nil {
 		var err error
 		if r, err = s.blankReplica(kvpb.RangeID(rangeID), int32(m.GetTo())); err != nil {
@@ -593,10 +616,13 @@ func (s *Store) removeReplica(ctx context.Context, r *Replica, nextID int32) {
 }
 
 // removeOrphans removes replicas that were taken out of their range while this
-// store could not hear of it: nobody talks to them any more.
+// store could not hear of it: nobody talks to them any more. Those that sleep, since
+// their range is idle, are looked at in turn.
 func (s *Store) removeOrphans(ctx context.Context) {
+	turn := s.orphanTurn.Add(1)
 	_ = s.eachReplica(func(r *Replica) error {
-		if g := r.group.Load(); g == nil || g.Status().Leader != 0 {
+		g := r.group.Load()
+		if g == nil || g.Status().IsLeader() || g.Status().Leader != 0 && !(g.Quiesced() && (int64(r.id)+turn)%orphanTurns == 0) {
 			return ctx.Err()
 		}
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)

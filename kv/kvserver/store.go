@@ -105,6 +105,7 @@ type Store struct {
 	inFlight  atomic.Int64 // requests being evaluated
 
 	followerReads atomic.Int64 // batches that were served without the lease
+	orphanTurn    atomic.Int64 // of removeOrphans
 }
 
 // Ident says which store of which cluster an engine is.

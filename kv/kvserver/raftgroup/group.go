@@ -602,6 +602,9 @@ func (g *Group) awake() {
 	g.quiet = 0
 }
 
+// Quiesced says whether the group sleeps.
+func (g *Group) Quiesced() bool { return g.quiesced.Load() }
+
 // Wake has a group that quiesced look whether its leader is still there.
 func (g *Group) Wake() {
 	if g.quiesced.Load() {
