@@ -14,7 +14,7 @@ help: ## list the targets
 build: ## build bin/holdfast
 	$(GO) build -o bin/holdfast ./cmd/holdfast
 
-demo: build ## load a real database, back it up, lose it, bring it back
+demo: build ## three nodes: load a real database, back it up, lose it and a node, bring it back
 	./test/demo.sh bin/holdfast
 
 test: ## run all tests but the slow scenarios
