@@ -150,6 +150,7 @@ func (c *cluster) storeOpened() {
 		return nil
 	})
 	c.n.background("gossip", c.keepGossip)
+	c.n.background("news of nodes", c.watchNews)
 	c.n.background("clock check", c.watchClocks)
 }
 

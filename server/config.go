@@ -14,6 +14,7 @@ import (
 
 	"github.com/holdfastdb/holdfast/jobs"
 	"github.com/holdfastdb/holdfast/kv/noderpc"
+	"github.com/holdfastdb/holdfast/kv/storage"
 	"github.com/holdfastdb/holdfast/sql/catalog"
 )
 
@@ -33,6 +34,9 @@ type Config struct {
 	// start-single-node.
 	Cluster bool
 	Join    []string // --join: addresses of other nodes
+	// Initialize makes a new store the first one of a new cluster at once, as if
+	// somebody had called init.
+	Initialize bool
 	// What others are told, if not what is listened on.
 	AdvertiseAddr     string // --advertise-addr
 	AdvertiseSQLAddr  string // --advertise-sql-addr
@@ -182,6 +186,9 @@ func withDefaultPort(addr, port string) (string, error) {
 type StoreSpec struct {
 	Path     string
 	InMemory bool
+	// Memory is what a store in memory is in, for one that outlives its node; nil: it
+	// does not.
+	Memory *storage.MemFS
 	// SizeBytes bounds an in-memory store; 0: no bound.
 	SizeBytes int64
 	Attrs     []string

@@ -128,6 +128,37 @@ func (c *cluster) keepGossip(ctx context.Context) error {
 	return nil
 }
 
+// newsPause is the least time between two reads of liveness records that gossip
+// asks for.
+const newsPause = 300 * time.Millisecond
+
+// watchNews reads the liveness records when gossip knows of a node that has none
+// here, or an expired one: it has just started, and others need not wait for their
+// next turn to use it.
+func (c *cluster) watchNews(ctx context.Context) error {
+	tick := time.NewTicker(rejoinInterval)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		changed := c.gossip.Changed()
+		if slices.ContainsFunc(c.gossip.Nodes(), func(s gossip.Status) bool { return !s.Suspected && !c.live.IsLive(kvpb.NodeID(s.NodeId)) }) {
+			if err := c.live.Refresh(ctx); err != nil && ctx.Err() == nil {
+				c.n.log.Debug("reading the liveness records", "err", err)
+			}
+		}
+		select {
+		case <-time.After(newsPause):
+		case <-ctx.Done():
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
 // hearsOthers says whether any other node answers.
 func (c *cluster) hearsOthers() bool {
 	for _, s := range c.gossip.Nodes() {

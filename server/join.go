@@ -56,7 +56,7 @@ func unavailable(err error) bool { return pgerr.GetCode(err) == pgerr.CannotConn
 
 // checkJoinFlag refuses a new node that knows nobody, before it makes a store.
 func (c *Config) checkJoinFlag() error {
-	if !c.Cluster || len(c.Join) > 0 {
+	if !c.Cluster || len(c.Join) > 0 || c.Initialize {
 		return nil
 	}
 	if entries, err := os.ReadDir(c.Store.Path); err == nil && len(entries) > 0 && !c.Store.InMemory {
@@ -82,6 +82,9 @@ func (c *cluster) place(ctx context.Context) (kvserver.Ident, origin, error) {
 	}
 	if !errors.Is(err, kvserver.ErrNotBootstrapped) {
 		return ident, 0, fmt.Errorf("--store: %w", err)
+	}
+	if c.n.cfg.Initialize {
+		return c.initialize(ctx, peers)
 	}
 	if len(c.n.cfg.Join) == 0 {
 		return ident, 0, errNoJoin()

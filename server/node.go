@@ -304,7 +304,10 @@ func (n *Node) openEngine() error {
 	cfg := storage.DefaultConfig(n.cfg.Store.Path)
 	cfg.CacheBytes, cfg.Logger = n.cfg.CacheBytes, n.log
 	if n.cfg.Store.InMemory {
-		cfg.Dir, cfg.FS, cfg.ReserveBytes = "/mem", storage.NewMemFS(), 0
+		if n.cfg.Store.Memory == nil {
+			n.cfg.Store.Memory = storage.NewMemFS()
+		}
+		cfg.Dir, cfg.FS, cfg.ReserveBytes = "/mem", n.cfg.Store.Memory, 0
 	}
 	engine, err := storage.Open(cfg)
 	if err != nil {
@@ -563,6 +566,9 @@ func (n *Node) Stop(ctx context.Context) error {
 	}
 	return errors.Join(errs...)
 }
+
+// ID is the node's number in its cluster.
+func (n *Node) ID() int32 { return int32(n.ident.NodeID) }
 
 // SQLAddr is the address that SQL clients connect to.
 func (n *Node) SQLAddr() net.Addr { return n.sqlAddr }

@@ -102,6 +102,11 @@ func (sh *shell) meta(ctx context.Context, line string, pending *strings.Builder
 		return sh.unsetOption(arg)
 	case "c", "connect":
 		return sh.connectTo(ctx, arg)
+	case "demo":
+		if sh.demo == nil {
+			return errors.New(`\demo: this is not a demonstration; holdfast demo starts one`)
+		}
+		return sh.demo(ctx, sh.out, strings.Fields(arg))
 	case "h", "hf":
 		return sh.syntaxHelp(arg)
 	}

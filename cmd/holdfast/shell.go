@@ -38,6 +38,7 @@ type shell struct {
 	dir       string            // of the file that is being read, for \ir
 	prompt1   string
 	quit      bool
+	demo      func(ctx context.Context, out io.Writer, args []string) error // \demo; nil: there is none
 	txnStatus byte
 }
 
@@ -228,6 +229,11 @@ func (sh *shell) runReader(ctx context.Context, r io.Reader) error {
 	in := bufio.NewReaderSize(r, 64<<10)
 	var pending strings.Builder
 	for !sh.quit {
+		if in.Buffered() == 0 { // Whoever writes the rest may wait for what there is.
+			if err := sh.out.Flush(); err != nil {
+				return err
+			}
+		}
 		line, rerr := in.ReadString('\n')
 		if rerr != nil && rerr != io.EOF {
 			return rerr

@@ -192,6 +192,9 @@ func CheckStart(r *Record, address string, now time.Time) error {
 
 func (l *Liveness) now() time.Time { return l.cfg.DB.Clock().PhysicalTime() }
 
+// Refresh reads the records of all nodes now, and not when it is their turn.
+func (l *Liveness) Refresh(ctx context.Context) error { return l.refresh(ctx) }
+
 func (l *Liveness) refresh(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.TTL)
 	defer cancel()
