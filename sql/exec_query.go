@@ -41,6 +41,7 @@ func (p *planner) planStmt(ctx context.Context, stmt tree.Statement) (*plan, err
 	if err := p.applyAsOf(ctx, stmt); err != nil {
 		return nil, err
 	}
+	b.uncacheable = findAsOf(stmt).Expr != nil // Planning is what sets the timestamp.
 	q, err := b.bindStatement(stmt, &scope{})
 	if err != nil || q == nil {
 		return nil, err

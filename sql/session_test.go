@@ -235,6 +235,14 @@ func TestAsOfSystemTime(t *testing.T) {
 	wantRows(t, textRows(s, mustExec(t, s, "SELECT id FROM t")), "2")
 	wantRows(t, textRows(s, mustExec(t, s, "SELECT id FROM t AS OF SYSTEM TIME '"+ts+"'")), "1")
 	wantRows(t, textRows(s, mustExec(t, s, "SELECT id FROM t AS OF SYSTEM TIME "+ts)), "1")
+	// Prepared, where the timestamp is not part of what is kept of the plan.
+	for _, from := range []string{"FROM t AS OF SYSTEM TIME " + ts, "FROM t AS OF SYSTEM TIME " + ts + " WHERE id = 1"} {
+		mustExec(t, s, "PREPARE old AS SELECT id "+from)
+		for range 3 {
+			wantRows(t, textRows(s, mustExec(t, s, "EXECUTE old")), "1")
+		}
+		mustExec(t, s, "DEALLOCATE old")
+	}
 	mustExec(t, s, "BEGIN AS OF SYSTEM TIME "+ts)
 	wantRows(t, textRows(s, mustExec(t, s, "SELECT id FROM t")), "1")
 	_, err := runSQL(context.Background(), s, "INSERT INTO t VALUES (3)")
