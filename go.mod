@@ -3,6 +3,7 @@ module github.com/holdfastdb/holdfast
 go 1.26.0
 
 require (
+	github.com/anishathalye/porcupine v1.3.1
 	github.com/auxten/postgresql-parser v1.0.1
 	github.com/cockroachdb/apd v1.1.1-0.20181017181144-bced77f817b4
 	github.com/golang/snappy v0.0.5-0.20231225225746-43d5d4cd4e0e

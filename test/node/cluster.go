@@ -14,16 +14,39 @@ import (
 // ids are in order, from 1.
 func StartCluster(t testing.TB, n int, flags ...string) []*Node {
 	t.Helper()
+	return StartClusterAt(t, make([]Place, n), flags...)
+}
+
+// Place is where a member of a cluster runs. The zero Place is this machine's
+// loopback interface and a directory of the test's own.
+type Place struct {
+	Host   string   // address to listen on
+	Store  string   // directory of the store
+	Log    string   // file that takes what the process prints, instead of Output
+	Within []string // command that runs the program, as in ip netns exec NAME
+	Flags  []string // of every start, before those of SetFlags
+}
+
+func (n *Node) host() string {
+	if n.place.Host == "" {
+		return "127.0.0.1"
+	}
+	return n.place.Host
+}
+
+// StartClusterAt is StartCluster with one node at each of the places.
+func StartClusterAt(t testing.TB, places []Place, flags ...string) []*Node {
+	t.Helper()
 	extern := filepath.Join(t.TempDir(), "extern")
-	first := NewMember(t, nil, extern, flags...)
+	first := newMemberAt(t, places[0], nil, extern, flags...)
 	first.join = []string{first.Addr()}
 	if err := first.launch(); err != nil {
 		t.Fatal(err)
 	}
 	first.Init()
 	nodes := []*Node{first}
-	for len(nodes) < n {
-		m := NewMember(t, nodes, extern, flags...)
+	for _, place := range places[1:] {
+		m := newMemberAt(t, place, nodes, extern, flags...)
 		m.Restart()
 		nodes = append(nodes, m)
 	}
@@ -40,8 +63,16 @@ func StartCluster(t testing.TB, n int, flags ...string) []*Node {
 // NewMember returns a node, not started, that is to join the cluster of peers.
 func NewMember(t testing.TB, peers []*Node, extern string, flags ...string) *Node {
 	t.Helper()
-	n := &Node{t: t, binary: Binary(t), Store: filepath.Join(t.TempDir(), "store"), Extern: extern,
-		port: freePort(t), http: freePort(t), flags: flags, out: &bytes.Buffer{}}
+	return newMemberAt(t, Place{}, peers, extern, flags...)
+}
+
+func newMemberAt(t testing.TB, place Place, peers []*Node, extern string, flags ...string) *Node {
+	t.Helper()
+	n := &Node{t: t, binary: Binary(t), Store: place.Store, Extern: extern,
+		port: freePort(t), http: freePort(t), flags: flags, out: &bytes.Buffer{}, place: place}
+	if n.Store == "" {
+		n.Store = filepath.Join(t.TempDir(), "store")
+	}
 	n.JoinThrough(peers...)
 	n.cleanUp()
 	return n
@@ -75,7 +106,7 @@ func (n *Node) Await() {
 }
 
 // Addr is the node's port.
-func (n *Node) Addr() string { return fmt.Sprintf("127.0.0.1:%d", n.port) }
+func (n *Node) Addr() string { return fmt.Sprintf("%s:%d", n.host(), n.port) }
 
 // Init makes a cluster of the node, which has been launched, and waits for it.
 func (n *Node) Init() {

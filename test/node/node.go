@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -68,6 +69,7 @@ type Node struct {
 	http   int
 	flags  []string
 	join   []string // not nil: one of a cluster
+	place  Place
 
 	cmd  *exec.Cmd
 	out  *bytes.Buffer
@@ -139,16 +141,18 @@ func (n *Node) Wait(timeout time.Duration) bool {
 
 // Command returns a command that would start this node.
 func (n *Node) Command() *exec.Cmd {
+	host := n.host()
 	kind := "start-single-node"
 	if n.join != nil {
 		kind = "start"
 	}
 	args := append([]string{kind, "--insecure", "--store=" + n.Store, "--external-io-dir=" + n.Extern,
-		fmt.Sprintf("--listen-addr=127.0.0.1:%d", n.port), fmt.Sprintf("--http-addr=127.0.0.1:%d", n.http)}, n.flags...)
+		fmt.Sprintf("--listen-addr=%s:%d", host, n.port), fmt.Sprintf("--http-addr=%s:%d", host, n.http)}, slices.Concat(n.place.Flags, n.flags)...)
 	if n.join != nil {
 		args = append(args, "--join="+strings.Join(n.join, ","))
 	}
-	return exec.Command(n.binary, args...)
+	within := append(slices.Clone(n.place.Within), n.binary)
+	return exec.Command(within[0], append(within[1:], args...)...)
 }
 
 // TryStart is Restart that reports failure.
@@ -164,7 +168,17 @@ func (n *Node) launch() error {
 	n.out = &bytes.Buffer{}
 	n.cmd = n.Command()
 	n.cmd.Stdout, n.cmd.Stderr = n.out, n.out
+	if n.place.Log != "" {
+		log, err := os.OpenFile(n.place.Log, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+		if err != nil {
+			return err
+		}
+		defer log.Close() // The process has it.
+		fmt.Fprintf(log, "=== %s: %s\n", time.Now().UTC().Format(time.RFC3339Nano), n.cmd)
+		n.cmd.Stdout, n.cmd.Stderr = log, log
+	}
 	if err := n.cmd.Start(); err != nil {
+		n.cmd = nil
 		return err
 	}
 	n.done = make(chan error, 1)
@@ -198,14 +212,20 @@ func (n *Node) await(timeout time.Duration) error {
 
 // URL returns a connection string.
 func (n *Node) URL(database string) string {
-	return fmt.Sprintf("postgresql://root@127.0.0.1:%d/%s?sslmode=disable", n.port, database)
+	return fmt.Sprintf("postgresql://root@%s/%s?sslmode=disable", n.Addr(), database)
 }
 
 // HTTP returns the base of the node's HTTP addresses.
-func (n *Node) HTTP() string { return fmt.Sprintf("http://127.0.0.1:%d", n.http) }
+func (n *Node) HTTP() string { return fmt.Sprintf("http://%s:%d", n.host(), n.http) }
 
 // PID returns the process id.
 func (n *Node) PID() int { return n.cmd.Process.Pid }
+
+// Signal sends a signal to the process, which must be running.
+func (n *Node) Signal(sig os.Signal) error { return n.cmd.Process.Signal(sig) }
+
+// Running says whether the process was started and nobody has seen it end.
+func (n *Node) Running() bool { return n.cmd != nil }
 
 // Kill ends the process at once, as a power cut does to a process.
 func (n *Node) Kill() {
