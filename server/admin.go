@@ -123,7 +123,7 @@ func (s *adminServer) members(ctx context.Context, q *adminpb.MembersRequest) (*
 	if len(ids) == 0 {
 		ids = []int32{int32(n.ident.NodeID)}
 	}
-	all, err := liveness.ReadAll(ctx, n.db)
+	all, err := s.c.live.ReadAll(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +157,7 @@ func (s *adminServer) members(ctx context.Context, q *adminpb.MembersRequest) (*
 			change = false
 		}
 		if change {
-			if r, err = liveness.SetMembership(ctx, n.db, r.NodeID, to); err != nil {
+			if r, err = s.c.live.SetMembership(ctx, r.NodeID, to); err != nil {
 				return nil, err
 			}
 		}

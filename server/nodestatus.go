@@ -12,9 +12,34 @@ import (
 	"github.com/holdfastdb/holdfast/sql"
 )
 
-// nodes puts together what gossip and the liveness records say of all nodes, as
-// this one has last heard.
-func (c *cluster) nodes(context.Context) ([]sql.NodeStatus, error) {
+// recordsTimeout is how long what nodes report waits for the liveness records, which
+// nobody may serve just when somebody wants to know who is gone.
+const recordsTimeout = 5 * time.Second
+
+// records returns the liveness records as they are: who has just changed a
+// membership must see the change. If nobody serves them they are as this node last
+// heard.
+func (c *cluster) records(ctx context.Context) ([]liveness.Record, error) {
+	reading, cancel := context.WithTimeout(ctx, recordsTimeout)
+	defer cancel()
+	all, err := c.live.ReadAll(reading)
+	switch {
+	case err == nil:
+		return all, nil
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	}
+	c.n.log.WarnContext(ctx, "the liveness records cannot be read; reporting what was last heard of the nodes", "err", err)
+	return c.live.Records(), nil
+}
+
+// nodes puts together what the liveness records say of all nodes, and what this one
+// has last heard of them.
+func (c *cluster) nodes(ctx context.Context) ([]sql.NodeStatus, error) {
+	records, err := c.records(ctx)
+	if err != nil {
+		return nil, err
+	}
 	byID := map[kvpb.NodeID]*sql.NodeStatus{}
 	at := func(id kvpb.NodeID) *sql.NodeStatus {
 		n := byID[id]
@@ -24,7 +49,7 @@ func (c *cluster) nodes(context.Context) ([]sql.NodeStatus, error) {
 		}
 		return n
 	}
-	for _, r := range c.live.Records() {
+	for _, r := range records {
 		n := at(r.NodeID)
 		n.Address, n.Started, n.Epoch, n.Expiration = r.Address, time.Unix(0, r.Started).UTC(), r.Epoch, r.Expiration.UTC()
 		n.Draining, n.Membership = r.Draining, r.Membership.String()

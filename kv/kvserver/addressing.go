@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/keys"
 	"github.com/holdfastdb/holdfast/internal/pgerr"
 	"github.com/holdfastdb/holdfast/kv/kvpb"
@@ -194,11 +195,27 @@ func (s *Store) firstRange(ctx context.Context) (*kvpb.RangeDescriptor, error) {
 }
 
 // publishAll files the descriptors that are not.
+//
+// If a range is idle its lease has run out, and yet somebody has to file what was
+// decided last: until then clients may look for it where it is no more.
 func (s *Store) publishAll(ctx context.Context) error {
+	idle := 0
 	return s.eachReplica(func(r *Replica) error {
 		r.followLease()
-		if d := r.Desc(); r.published.Load() < d.Generation && r.holdsLease() {
+		if r.published.Load() >= r.Desc().Generation {
+			return ctx.Err()
+		}
+		if r.holdsLease() {
 			r.publishLater()
+		} else if idle < idlePublications && r.inCharge() {
+			idle++
+			s.async(func(ctx context.Context) {
+				ctx, cancel := context.WithTimeout(ctx, leaseDuration)
+				defer cancel()
+				if _, err := r.serve(ctx, hlc.Timestamp{}); err == nil {
+					r.publishLater()
+				}
+			})
 		}
 		return ctx.Err()
 	})

@@ -30,8 +30,12 @@ type testCluster struct {
 	nodes map[kvpb.NodeID]*testNode
 	cut   map[[2]kvpb.NodeID]bool // nothing passes from the first to the second
 	queue map[[2]kvpb.NodeID]chan func()
-	stop  chan struct{}
-	wg    sync.WaitGroup
+	// beforeSnapshot, if set, is called before a snapshot is sent to a node; messages
+	// of raft to nodes for which drop is true get lost.
+	beforeSnapshot func(to kvpb.NodeID)
+	drop           func(to kvpb.NodeID) bool
+	stop           chan struct{}
+	wg             sync.WaitGroup
 	// places, if set, has the stores keep ranges where they should be.
 	places *testPlaces
 }
@@ -210,6 +214,10 @@ func (n testNetwork) SendRaft(to kvpb.NodeID, rangeID int64, m *pb.Message) {
 	m = proto.CloneOf(m)
 	pair := [2]kvpb.NodeID{n.from, to}
 	n.c.mu.Lock()
+	if n.c.drop != nil && n.c.drop(to) {
+		n.c.mu.Unlock()
+		return
+	}
 	q := n.c.queue[pair]
 	if q == nil {
 		q = make(chan func(), 1000)
@@ -237,6 +245,12 @@ func (n testNetwork) SendRaft(to kvpb.NodeID, rangeID int64, m *pb.Message) {
 }
 
 func (n testNetwork) SendSnapshot(ctx context.Context, to kvpb.NodeID, rangeID int64, m *pb.Message, snap io.WriterTo) error {
+	n.c.mu.Lock()
+	before := n.c.beforeSnapshot
+	n.c.mu.Unlock()
+	if before != nil {
+		before(to)
+	}
 	node := n.c.reach(n.from, to)
 	if node == nil {
 		return &lost{}
@@ -280,18 +294,34 @@ func (c *testCluster) replicate(key keys.Key, stores ...kvpb.StoreID) {
 	c.admin(1, kvpb.Request{Op: kvpb.OpAdminChangeReplicas, Key: key, Args: args})
 }
 
-// checkReplicas waits until all replicas of a range are alike.
+// checkReplicas waits until all replicas of a range are alike and so many.
 func (c *testCluster) checkReplicas(id kvpb.RangeID, want int) {
+	c.t.Helper()
+	c.checkAlike(id, func(*kvpb.RangeDescriptor) int { return want })
+}
+
+// checkPlaced waits until the replicas of a range are alike and those of its
+// descriptor, of which there may be another one meanwhile.
+func (c *testCluster) checkPlaced(id kvpb.RangeID) {
+	c.t.Helper()
+	c.checkAlike(id, func(newest *kvpb.RangeDescriptor) int { return len(newest.Replicas) })
+}
+
+func (c *testCluster) checkAlike(id kvpb.RangeID, want func(newest *kvpb.RangeDescriptor) int) {
 	c.t.Helper()
 	var seen string
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		sums := map[[16]byte]int{}
 		stats := map[storage.Stats]int{}
 		seen = ""
+		newest := &kvpb.RangeDescriptor{}
 		for _, n := range c.nodes {
 			r := n.store.replica(id)
 			if r == nil {
 				continue
+			}
+			if d := r.Desc(); newest.Generation < d.Generation {
+				newest = d
 			}
 			sum, counts, err := n.eng.ChecksumSpans(context.Background(), replicatedSpans(r.Desc()))
 			if err != nil {
@@ -307,13 +337,13 @@ func (c *testCluster) checkReplicas(id kvpb.RangeID, want int) {
 		}
 		if len(sums) == 1 && len(stats) == 1 {
 			for _, n := range sums {
-				if n == want {
+				if n == want(newest) {
 					return
 				}
 			}
 		}
 	}
-	c.t.Fatalf("r%d: replicas differ or are not %d:%s", id, want, seen)
+	c.t.Fatalf("r%d: replicas differ or are not as many as they should be:%s", id, seen)
 }
 
 func tableKey(i int) keys.Key { return keys.Key(fmt.Sprintf("\x90key%06d", i)) }

@@ -16,11 +16,9 @@ const (
 	// publishInterval is how often replicas whose descriptor could not be filed try
 	// again.
 	publishInterval = time.Second
-	// orphanTicks is how many publishIntervals lie between two looks at replicas
-	// that have no leader.
-	orphanTicks = 5
-	// orphanTurns is how many looks it takes until each sleeping replica had its turn.
-	orphanTurns = 60
+	// idlePublications is how many idle ranges are served again every publishInterval
+	// because their descriptors could not be filed while they were busy.
+	idlePublications = 10
 )
 
 // maintain does the store's regular chores until ctx is done.

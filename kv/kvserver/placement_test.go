@@ -318,7 +318,7 @@ func TestPlacement(t *testing.T) {
 		t.Errorf("%d in all accounts, %v", sum, err)
 	}
 	for _, info := range c.ranges() {
-		c.checkReplicas(info.Descriptor.RangeID, len(info.Descriptor.Replicas))
+		c.checkPlaced(info.Descriptor.RangeID)
 	}
 	var report PlacementReport
 	for _, n := range c.nodes {

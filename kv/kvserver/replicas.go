@@ -240,6 +240,44 @@ func (r *Replica) sayGoodbye(old, next *kvpb.RangeDescriptor) {
 	}
 }
 
+// takeGoodbye does what sayGoodbye asks for: no replica of the range with an id below
+// nextID stays, nor does one come that a snapshot is still on its way to.
+func (s *Store) takeGoodbye(ctx context.Context, id kvpb.RangeID, nextID int32) {
+	r := s.replica(id)
+	if r == nil {
+		r = s.blank(id)
+	}
+	if r != nil {
+		if r.replicaID < nextID {
+			s.removeReplica(ctx, r, nextID)
+		}
+		return
+	}
+	if err := s.markGone(id, nextID); err != nil {
+		s.log.WarnContext(ctx, "keeping a former replica away", "range", int64(id), "err", err)
+	}
+}
+
+// markGone keeps replicas away whose ids are below nextID, if none is here.
+func (s *Store) markGone(id kvpb.RangeID, nextID int32) error {
+	s.arriving.Lock()
+	defer s.arriving.Unlock()
+	if _, ok := s.splitting.Load(id); ok || s.replica(id) != nil || s.blank(id) != nil {
+		return nil // One has come meanwhile; removeOrphans will find it.
+	}
+	gone, err := s.goneBelow(id)
+	if err != nil || nextID <= gone {
+		return err
+	}
+	b := s.eng.NewBatch()
+	defer b.Close()
+	b.UseReserve()
+	if err := b.Put(rangeIDKey(id, suffixGone), encodeTimestamp(hlc.Timestamp{Logical: nextID})); err != nil {
+		return err
+	}
+	return b.Commit(true)
+}
+
 // changeOne makes one change of the configuration and the descriptor, in one
 // command.
 func (r *Replica) changeOne(ctx context.Context, target kvpb.ReplicaDescriptor, how pb.ConfChangeType, edit func(*kvpb.RangeDescriptor)) error {
@@ -315,10 +353,7 @@ func (s *Store) HandleRaft(from kvpb.NodeID, rangeID int64, m *pb.Message) {
 	}
 	r := s.replica(kvpb.RangeID(rangeID))
 	if m.GetType() == pb.MsgUnreachable {
-		// A leaseholder has taken the replica that was here out of its range.
-		if r != nil && uint64(r.replicaID) < m.GetTo() {
-			s.async(func(ctx context.Context) { s.removeReplica(ctx, r, int32(m.GetTo())) })
-		}
+		s.async(func(ctx context.Context) { s.takeGoodbye(ctx, kvpb.RangeID(rangeID), int32(m.GetTo())) })
 		return
 	}
 	if r == nil {
@@ -613,31 +648,6 @@ func (s *Store) removeReplica(ctx context.Context, r *Replica, nextID int32) {
 		return
 	}
 	r.log.InfoContext(ctx, "the replica left the store")
-}
-
-// removeOrphans removes replicas that were taken out of their range while this
-// store could not hear of it: nobody talks to them any more. Those that sleep, since
-// their range is idle, are looked at in turn.
-func (s *Store) removeOrphans(ctx context.Context) {
-	turn := s.orphanTurn.Add(1)
-	_ = s.eachReplica(func(r *Replica) error {
-		g := r.group.Load()
-		if g == nil || g.Status().IsLeader() || g.Status().Leader != 0 && !(g.Quiesced() && (int64(r.id)+turn)%orphanTurns == 0) {
-			return ctx.Err()
-		}
-		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-		defer cancel()
-		mine := r.Desc()
-		d, err := s.LookupRange(ctx, mine.StartKey, false)
-		if err != nil || d.Generation <= mine.Generation || !d.ContainsKey(mine.StartKey) {
-			return nil // Nothing newer is known.
-		}
-		if me, ok := d.ReplicaOn(s.ident.StoreID); d.RangeID == r.id && ok && me.ReplicaID == r.replicaID {
-			return nil
-		}
-		s.removeReplica(ctx, r, r.replicaID+1)
-		return nil
-	})
 }
 
 // clearFormerSpan removes what the replica had of keys that its range has no more:

@@ -198,19 +198,42 @@ func (l *Liveness) Refresh(ctx context.Context) error { return l.refresh(ctx) }
 func (l *Liveness) refresh(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.TTL)
 	defer cancel()
-	all, err := ReadAll(ctx, l.cfg.DB)
+	_, err := l.ReadAll(ctx)
+	return err
+}
+
+// ReadAll reads the records of all nodes, by node: what was written when it is
+// called is in them.
+func (l *Liveness) ReadAll(ctx context.Context) ([]Record, error) {
+	all, err := readAll(ctx, l.cfg.DB)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, r := range all {
 		l.remember(r)
 	}
-	return nil
+	return all, nil
 }
 
+// SetMembership changes how a node belongs to the cluster. What is so already is no
+// error; a step that is not allowed is.
+func (l *Liveness) SetMembership(ctx context.Context, id kvpb.NodeID, to Membership) (*Record, error) {
+	r, err := setMembership(ctx, l.cfg.DB, id, to)
+	if err != nil {
+		return nil, err
+	}
+	l.remember(*r)
+	return r, nil
+}
+
+// remember keeps r unless a newer record is known: an answer may have been on its
+// way for longer than another that was asked for after it.
 func (l *Liveness) remember(r Record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if known, ok := l.mu.records[r.NodeID]; ok && r.Written.Less(known.Written) {
+		return
+	}
 	l.mu.records[r.NodeID] = r
 }
 

@@ -159,7 +159,7 @@ func TestFormerProcessIsAwaited(t *testing.T) {
 
 func TestMembership(t *testing.T) {
 	db, ctx := kvtest.NewDB(t), context.Background()
-	if _, err := SetMembership(ctx, db, 1, Decommissioning); !errors.Is(err, ErrNoRecord) {
+	if _, err := setMembership(ctx, db, 1, Decommissioning); !errors.Is(err, ErrNoRecord) {
 		t.Fatalf("an unknown node: %v", err)
 	}
 	n1 := newProcess(t, db, 1, 100, "a:1")
@@ -169,7 +169,7 @@ func TestMembership(t *testing.T) {
 		ok bool
 	}{{Decommissioned, false}, {Active, true}, {Decommissioning, true}, {Decommissioning, true}, {Active, true}, {Decommissioning, true}}
 	for i, s := range steps {
-		if _, err := SetMembership(ctx, db, 1, s.to); (err == nil) != s.ok {
+		if _, err := setMembership(ctx, db, 1, s.to); (err == nil) != s.ok {
 			t.Fatalf("step %d to %s: %v", i, s.to, err)
 		}
 	}
@@ -181,13 +181,13 @@ func TestMembership(t *testing.T) {
 	if r, err := Read(ctx, db, 1); err != nil || r.Membership != Decommissioning || !r.Draining {
 		t.Fatalf("record %+v, %v", r, err)
 	}
-	if _, err := SetMembership(ctx, db, 1, Decommissioned); err != nil {
+	if _, err := setMembership(ctx, db, 1, Decommissioned); err != nil {
 		t.Fatal(err)
 	}
 	if err := n1.ends(t); !errors.Is(err, ErrDecommissioned) {
 		t.Errorf("a node that was decommissioned ended with %v", err)
 	}
-	if _, err := SetMembership(ctx, db, 1, Active); err == nil {
+	if _, err := setMembership(ctx, db, 1, Active); err == nil {
 		t.Error("a node that was decommissioned is active again")
 	}
 }

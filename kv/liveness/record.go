@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/keys"
 	"github.com/holdfastdb/holdfast/kv"
 	"github.com/holdfastdb/holdfast/kv/kvpb"
@@ -52,6 +53,10 @@ type Record struct {
 	Address    string    // where the process is reached
 	Draining   bool
 	Membership Membership
+
+	// Written is when the record was, by the keyspace's clock: of two that somebody
+	// has read, it says which one is newer.
+	Written hlc.Timestamp
 }
 
 // ErrNoRecord says that a node is unknown.
@@ -76,8 +81,8 @@ func encode(r *Record) ([]byte, error) {
 	return kvpb.EncodeBytes(recordKey(r.NodeID), b), nil
 }
 
-func decode(value []byte) (*Record, error) {
-	b, err := kvpb.DecodeBytes(value)
+func decode(row kv.KeyValue) (*Record, error) {
+	b, err := kvpb.DecodeBytes(row.Value)
 	if err != nil {
 		return nil, fmt.Errorf("decoding a liveness record: %w", err)
 	}
@@ -87,7 +92,7 @@ func decode(value []byte) (*Record, error) {
 	}
 	return &Record{
 		NodeID: kvpb.NodeID(m.GetNodeId()), Epoch: m.GetEpoch(), Expiration: time.Unix(0, m.GetExpiration()), Started: m.GetStarted(),
-		Address: m.GetAddress(), Draining: m.GetDraining(), Membership: Membership(m.GetMembership()),
+		Address: m.GetAddress(), Draining: m.GetDraining(), Membership: Membership(m.GetMembership()), Written: row.Timestamp,
 	}, nil
 }
 
@@ -106,19 +111,21 @@ func read(ctx context.Context, db *kv.DB, id kvpb.NodeID) (*Record, []byte, erro
 	if got.Value == nil {
 		return nil, nil, fmt.Errorf("n%d: %w", id, ErrNoRecord)
 	}
-	r, err := decode(got.Value)
+	r, err := decode(got)
 	return r, got.Value, err
 }
 
-// ReadAll returns all records, by node.
-func ReadAll(ctx context.Context, db *kv.DB) ([]Record, error) {
-	res, err := db.Scan(ctx, prefix, prefix.PrefixEnd(), db.Clock().Now(), kv.ScanOptions{})
+// readAll returns all records, by node.
+func readAll(ctx context.Context, db *kv.DB) ([]Record, error) {
+	// At the present of the replica that answers: this node's clock may be behind what
+	// another one's has written.
+	res, err := db.Scan(ctx, prefix, prefix.PrefixEnd(), hlc.Timestamp{}, kv.ScanOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("reading liveness records: %w", err)
 	}
 	var out []Record
 	for _, row := range res.KVs {
-		r, err := decode(row.Value)
+		r, err := decode(row)
 		if err != nil {
 			return nil, err
 		}
@@ -149,7 +156,7 @@ func change(ctx context.Context, db *kv.DB, id kvpb.NodeID, edit func(*Record) e
 		if err != nil {
 			return nil, err
 		}
-		err = db.CPut(ctx, recordKey(id), next, old)
+		r.Written, err = put(ctx, db, id, next, old)
 		var other *kvpb.ConditionFailedError
 		if errors.As(err, &other) && attempt < maxChangeAttempts {
 			continue // Somebody else changed it, perhaps this one's first try.
@@ -161,9 +168,20 @@ func change(ctx context.Context, db *kv.DB, id kvpb.NodeID, edit func(*Record) e
 	}
 }
 
-// SetMembership changes how a node belongs to the cluster. What is so already is no
+// put writes a record over the one it was made of, and returns when.
+func put(ctx context.Context, db *kv.DB, id kvpb.NodeID, next, old []byte) (hlc.Timestamp, error) {
+	ba := &kvpb.BatchRequest{}
+	ba.Add(kvpb.Request{Op: kvpb.OpCPut, Key: recordKey(id), Value: next, Expected: old})
+	resp, err := db.Sender().Send(ctx, ba)
+	if err != nil {
+		return hlc.Timestamp{}, err
+	}
+	return resp.Timestamp, nil
+}
+
+// setMembership changes how a node belongs to the cluster. What is so already is no
 // error; a step that is not allowed is.
-func SetMembership(ctx context.Context, db *kv.DB, id kvpb.NodeID, to Membership) (*Record, error) {
+func setMembership(ctx context.Context, db *kv.DB, id kvpb.NodeID, to Membership) (*Record, error) {
 	return change(ctx, db, id, func(r *Record) error {
 		if r.Epoch == 0 {
 			return fmt.Errorf("n%d: %w", id, ErrNoRecord)

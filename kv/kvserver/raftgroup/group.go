@@ -105,6 +105,7 @@ type Group struct {
 
 	queued, active bool // guarded by the scheduler's lock
 	quiesced       atomic.Bool
+	silence        atomic.Int64 // ticks since another replica had something to say
 
 	in struct {
 		sync.Mutex
@@ -316,6 +317,11 @@ func (g *Group) runLocked() error {
 		g.rn.Tick()
 	}
 	g.quiet += ticks
+	if len(messages) > 0 {
+		g.silence.Store(0)
+	} else {
+		g.silence.Add(int64(ticks))
+	}
 	if len(calls)+len(proposals) > 0 {
 		g.awake()
 	}
@@ -604,6 +610,10 @@ func (g *Group) awake() {
 
 // Quiesced says whether the group sleeps.
 func (g *Group) Quiesced() bool { return g.quiesced.Load() }
+
+// Forsaken says that no other replica has said anything for long, though this one
+// does not sleep.
+func (g *Group) Forsaken() bool { return g.silence.Load() >= int64(2*g.s.cfg.ElectionTicks) }
 
 // Wake has a group that quiesced look whether its leader is still there.
 func (g *Group) Wake() {
