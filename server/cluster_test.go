@@ -1,11 +1,14 @@
 package server
 
 import (
+	"context"
+	"log/slog"
 	"net"
 	"testing"
 	"time"
 
 	"github.com/holdfastdb/holdfast/kv/kvpb"
+	"github.com/holdfastdb/holdfast/kv/kvtest"
 	"github.com/holdfastdb/holdfast/kv/liveness"
 )
 
@@ -74,5 +77,49 @@ func TestCannotGo(t *testing.T) {
 		if got := cannotGo(tc.ids, members, tc.ranges); (got == "") != tc.can {
 			t.Errorf("%s: got %q", name, got)
 		}
+	}
+}
+
+// What is reported of the nodes contains each change that was made before, through
+// whichever node, and is what was heard last if nobody can read it.
+func TestReportedRecordsAreNew(t *testing.T) {
+	kvn, ctx := kvtest.New(t, kvtest.Options{}), context.Background()
+	log := slog.New(slog.DiscardHandler)
+	live := func(id kvpb.NodeID) *liveness.Liveness {
+		return liveness.New(liveness.Config{DB: kvn.DB, NodeID: id, Started: 1, Address: "a:1"})
+	}
+	one, two := live(1), live(2)
+	for _, l := range []*liveness.Liveness{one, two} {
+		if err := l.SetDraining(ctx, false); err != nil { // Writes the record.
+			t.Fatal(err)
+		}
+	}
+	c := &cluster{n: &Node{log: log}, live: one}
+	memberships := func() (out [2]liveness.Membership) {
+		t.Helper()
+		all, err := c.records(ctx)
+		if err != nil || len(all) != 2 {
+			t.Fatalf("%+v, %v", all, err)
+		}
+		for _, r := range all {
+			out[r.NodeID-1] = r.Membership
+		}
+		return out
+	}
+	if got := memberships(); got != [2]liveness.Membership{} {
+		t.Errorf("got %v", got)
+	}
+	if _, err := two.SetMembership(ctx, 1, liveness.Decommissioning); err != nil {
+		t.Fatal(err)
+	}
+	want := [2]liveness.Membership{liveness.Decommissioning, liveness.Active}
+	if got := memberships(); got != want {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if err := kvn.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := memberships(); got != want {
+		t.Errorf("with nobody to ask: got %v, want %v", got, want)
 	}
 }

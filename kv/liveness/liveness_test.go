@@ -191,3 +191,39 @@ func TestMembership(t *testing.T) {
 		t.Error("a node that was decommissioned is active again")
 	}
 }
+
+// Answers come in any order: what is known of a node is the newest of them, and a
+// change that was made here is known at once.
+func TestNewestRecordIsKept(t *testing.T) {
+	db, ctx := kvtest.NewDB(t), context.Background()
+	n1 := newProcess(t, db, 1, 100, "a:1")
+	n1.await(t)
+	if err := n1.stop(); err != nil {
+		t.Fatal(err)
+	}
+	l := New(Config{DB: db, NodeID: 2})
+	before, err := l.ReadAll(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := setMembership(ctx, db, 1, Decommissioning); err != nil { // By somebody else.
+		t.Fatal(err)
+	}
+	if r, _ := l.Record(1); r.Membership != Active {
+		t.Fatalf("nobody has said so yet: %+v", r)
+	}
+	written, err := l.SetMembership(ctx, 1, Decommissioned)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range before {
+		l.remember(r) // It was on its way for long.
+	}
+	if r, _ := l.Record(1); r != *written || r.Membership != Decommissioned {
+		t.Errorf("known is %+v, written was %+v", r, *written)
+	}
+	after, err := l.ReadAll(ctx)
+	if err != nil || len(after) != 1 || after[0].Written != written.Written || !before[0].Written.Less(written.Written) {
+		t.Errorf("read %+v, %v, written was %+v", after, err, *written)
+	}
+}
