@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/holdfastdb/holdfast/internal/hlc"
+	"github.com/holdfastdb/holdfast/internal/pgerr"
 	"github.com/holdfastdb/holdfast/kv/kvpb"
 	"github.com/holdfastdb/holdfast/kv/kvserver/kvserverpb"
 	"github.com/holdfastdb/holdfast/kv/storage"
@@ -188,7 +189,7 @@ func (r *Replica) extendLater(l *lease) {
 // of the group. When it returns nil, this replica serves nothing any more.
 func (r *Replica) transferLease(ctx context.Context, to kvpb.StoreID) error {
 	if r.group.Load() == nil {
-		return fmt.Errorf("%s has one replica only", r.Desc())
+		return pgerr.Newf(pgerr.InvalidParameterValue, "the lease of %s cannot move: it has one replica only", r.Desc())
 	}
 	if _, err := r.serve(ctx, hlc.Timestamp{}); err != nil {
 		return err
@@ -198,7 +199,8 @@ func (r *Replica) transferLease(ctx context.Context, to kvpb.StoreID) error {
 	}
 	target, ok := r.Desc().ReplicaOn(to)
 	if !ok || target.Type != kvpb.ReplicaVoter {
-		return fmt.Errorf("s%d has no voting replica of %s", to, r.Desc())
+		return pgerr.Newf(pgerr.InvalidParameterValue, "the lease cannot move to s%d, which has no voting replica of %s", to, r.Desc()).
+			WithHint("SHOW RANGES shows where the replicas of each range are; RELOCATE without LEASE moves them.")
 	}
 	r.leasing.Lock()
 	defer r.leasing.Unlock()

@@ -129,9 +129,12 @@ func (m *nemesis) strike(ctx context.Context, fs []fault) {
 			m.tooLong(s)
 		}
 	}
+	// All at once, before anything is waited for: one may be what keeps another from
+	// its recovery.
 	for _, f := range fs {
 		f.undo()
 	}
+	m.revive()
 	m.probes.recover()
 	m.note("  healed after %.1fs", time.Since(began).Seconds())
 	m.mu.Lock()
@@ -163,21 +166,21 @@ func (m *nemesis) start(id int, flags ...string) {
 	n.Launch()
 }
 
-// await waits until nodes answer. Some may need others.
-func (m *nemesis) await(ids ...int) {
-	for _, id := range ids {
-		n := m.nodes[id-1]
-		for deadline := time.Now().Add(90 * time.Second); ; {
-			if _, err := n.TryRows("system", "SELECT 1"); err == nil {
-				break
-			} else if time.Now().After(deadline) {
-				m.fail(violationf("availability", "n%d does not answer 90s after it was started: %v", id, err))
-				return
-			}
-			if n.Wait(50 * time.Millisecond) {
-				m.note("  n%d ended at its start; again", id)
-				n.Launch()
-			}
+// await waits until a node answers.
+func (m *nemesis) await(id int) {
+	n := m.nodes[id-1]
+	for deadline := time.Now().Add(90 * time.Second); ; {
+		_, err := n.TryRows("system", "SELECT 1")
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			m.fail(violationf("availability", "n%d does not answer 90s after all was healed: %v", id, err))
+			return
+		}
+		if n.Wait(50 * time.Millisecond) {
+			m.note("  n%d ended; again", id)
+			n.Launch()
 		}
 	}
 }
@@ -213,7 +216,6 @@ func (m *nemesis) kill(ids []int, back time.Duration) fault {
 		for _, id := range ids {
 			m.start(id)
 		}
-		m.await(ids...)
 	}
 	return f
 }
@@ -232,7 +234,7 @@ func (m *nemesis) stop(id int) fault {
 				n.Kill()
 			}
 		},
-		undo: func() { m.start(id); m.await(id) },
+		undo: func() { m.start(id) },
 	}
 }
 
@@ -254,12 +256,11 @@ func (m *nemesis) pause(ids []int) fault {
 			for _, id := range ids {
 				m.signal(id, syscall.SIGCONT)
 			}
-			m.revive()
 		},
 	}
 }
 
-// revive starts what has ended by itself.
+// revive starts what has ended, and waits until all answer.
 func (m *nemesis) revive() {
 	for i := range m.nodes {
 		m.start(i + 1)
@@ -282,7 +283,7 @@ func (m *nemesis) isolate(ids []int) fault {
 				}
 			}
 		},
-		undo: func() { m.net.heal(); m.revive() },
+		undo: m.net.heal,
 	}
 }
 
@@ -290,7 +291,7 @@ func (m *nemesis) isolate(ids []int) fault {
 func (m *nemesis) oneWay() fault {
 	ids := m.someNodes(2)
 	a, b := ids[0], ids[1]
-	f := fault{undo: func() { m.net.heal(); m.revive() }}
+	f := fault{undo: m.net.heal}
 	switch m.rng.IntN(3) {
 	case 0:
 		f.name, f.do = fmt.Sprintf("one-way n%d to n%d", a, b), func() { m.net.cut(a, b) }
@@ -325,7 +326,7 @@ func (m *nemesis) bridge() fault {
 				}
 			}
 		},
-		undo: func() { m.net.heal(); m.revive() },
+		undo: m.net.heal,
 	}
 }
 
@@ -347,7 +348,6 @@ func (m *nemesis) wrongClock(id int, offset time.Duration) fault {
 				m.nodes[id-1].Kill()
 			}
 			m.start(id) // Otherwise it goes on with the wrong one.
-			m.await(id)
 		},
 	}
 }
@@ -364,7 +364,6 @@ func (m *nemesis) fullDisk(id int) fault {
 			if err := m.disks[id-1].free(); err != nil {
 				m.note("  %v", err)
 			}
-			m.revive()
 		},
 	}
 }
@@ -432,7 +431,7 @@ func (m *mover) step() (what, statement string) {
 	case 2:
 		return "unsplit", fmt.Sprintf("ALTER %s UNSPLIT ALL", object)
 	case 3:
-		return "expiring split", fmt.Sprintf("ALTER %s SPLIT AT VALUES (%d) WITH EXPIRATION '%d seconds'", object, key, 2+m.rng.IntN(10))
+		return "expiring split", fmt.Sprintf("ALTER %s SPLIT AT VALUES (%d) WITH EXPIRATION INTERVAL '%d seconds'", object, key, 2+m.rng.IntN(10))
 	case 4, 5:
 		return "relocate", fmt.Sprintf("ALTER %s RELOCATE VALUES (ARRAY[%s], %d)", object, strings.Join(stores, ","), key)
 	case 6, 7:
