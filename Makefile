@@ -6,7 +6,7 @@ PACKAGES   = ./...
 export GOFLAGS ?= -trimpath
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check ci bench generate fmt fuzz oracle lint race clean
+.PHONY: help build demo test check ci histories bench generate fmt fuzz oracle lint race clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ fuzz: ## fuzz every decoder for a short, bounded time
 oracle: ## random schemas, writes and backups against a plain model; FOR=1m
 	$(GO) test -timeout 30m -count 1 -v -run TestRestoresEqualTheModel ./test/oracle -oracle.duration=$(or $(FOR),1m)
 
+histories: ## clients' histories on five nodes that are mistreated; FOR=1h SEED=0 (any)
+	$(GO) test -timeout 0 -count 1 -v -run TestHistories ./test/histories -histories.duration=$(or $(FOR),4m) -histories.seed=$(or $(SEED),1)
+
 bench: build ## figures as ratios against PostgreSQL in the same run
 	$(GO) run ./test/bench
 
@@ -48,7 +51,7 @@ generate: ## regenerate protobuf code
 fmt: ## format the code
 	gofmt -w $$(git ls-files '*.go' | grep -v '\.pb\.go$$')
 
-ci: build check test oracle fuzz demo ## what CI runs
+ci: build check test oracle histories fuzz demo ## what CI runs
 
 clean: ## remove what was built
 	rm -rf bin

@@ -18,7 +18,7 @@ import (
 )
 
 var (
-	duration  = flag.Duration("histories.duration", 90*time.Second, "how long TestHistories runs, without its checks")
+	duration  = flag.Duration("histories.duration", 20*time.Second, "how long TestHistories runs, without its checks")
 	roundTime = flag.Duration("histories.round", 5*time.Minute, "how long one cluster lives")
 	seedFlag  = flag.Uint64("histories.seed", 0, "seed of the first round; 0: any")
 	paceFlag  = flag.Duration("histories.pace", 25*time.Millisecond, "how long a client waits between operations, on average")
