@@ -64,6 +64,13 @@ func (s *Service) planBackup(ctx context.Context, sess *Session, n *parser.Backu
 		return nil, pgerr.New(pgerr.ActiveSQLTransaction,
 			"BACKUP cannot be used inside a multi-statement transaction without DETACHED option")
 	}
+	if sess.Uncommitted && !sess.ExplicitTxn {
+		// Several statements in one message are one transaction. The backup would not
+		// have what those before it wrote, and nobody would hear of it.
+		return nil, pgerr.New(pgerr.ActiveSQLTransaction,
+			"BACKUP cannot be used inside a multi-statement transaction without DETACHED option").
+			WithHint("The statements before it in the same message are not committed yet. Send BACKUP in a message of its own.")
+	}
 	now := s.cfg.DB.Clock().Now()
 	end := now
 	if n.AsOf.Expr != nil {

@@ -207,6 +207,8 @@ type Session struct {
 	Txn        *kv.Txn // of the statement
 	// ExplicitTxn says that Txn goes on after the statement.
 	ExplicitTxn bool
+	// Uncommitted says that other statements of Txn wrote before this one.
+	Uncommitted bool
 	Statement   string // as written, secrets removed
 
 	// EvalString evaluates a string expression or placeholder.

@@ -97,7 +97,7 @@ func (h backupHook) Run(
 	ctx context.Context, env sql.BackupEnv, stmt sql.BackupStatement, row func(context.Context, sql.BackupRow) error,
 ) error {
 	return h.Service.Run(ctx, &backupccl.Session{
-		User: env.User, Database: env.Database, SearchPath: env.SearchPath, Txn: env.Txn, ExplicitTxn: env.ExplicitTxn,
+		User: env.User, Database: env.Database, SearchPath: env.SearchPath, Txn: env.Txn, ExplicitTxn: env.ExplicitTxn, Uncommitted: env.Uncommitted,
 		EvalString: env.EvalString, AsOf: env.AsOf, HasPrivilege: env.HasPrivilege, Notice: env.Notice,
 	}, stmt, row)
 }

@@ -38,6 +38,8 @@ type BackupEnv struct {
 	Txn        *kv.Txn
 	// ExplicitTxn says that Txn goes on after the statement.
 	ExplicitTxn bool
+	// Uncommitted says that other statements of Txn wrote before this one.
+	Uncommitted bool
 
 	EvalString func(ctx context.Context, e tree.Expr) (string, error)
 	AsOf       func(ctx context.Context, c tree.AsOfClause) (hlc.Timestamp, error)
@@ -67,14 +69,18 @@ func (p *planner) backupSource(stmt tree.Statement) (*rowSource, error) {
 		return nil, pgerr.Newf(pgerr.Internal, "%T has no columns", stmt)
 	}
 	return &rowSource{columns: cols, tag: tag, mutates: mutates, run: func(ctx context.Context, p *planner, addRow func(...tree.Datum) error) error {
-		return hook.Run(ctx, p.backupEnv(), stmt, func(_ context.Context, row tree.Datums) error { return addRow(row...) })
+		env := p.backupEnv()
+		// A job that is waited for is no part of this transaction: its row is there
+		// whatever becomes of that.
+		p.s.tx.writes = env.ExplicitTxn || env.Uncommitted
+		return hook.Run(ctx, env, stmt, func(_ context.Context, row tree.Datums) error { return addRow(row...) })
 	}}, nil
 }
 
 func (p *planner) backupEnv() BackupEnv {
 	return BackupEnv{
 		User: p.s.User(), Database: p.s.data.Database, SearchPath: p.s.searchPath(),
-		Txn: p.txn, ExplicitTxn: p.s.tx.explicit(),
+		Txn: p.txn, ExplicitTxn: p.s.tx.explicit(), Uncommitted: p.uncommitted,
 		EvalString:   p.evalBackupString,
 		AsOf:         func(_ context.Context, c tree.AsOfClause) (hlc.Timestamp, error) { return evalAsOfTimestamp(p, c) },
 		HasPrivilege: p.hasBackupPrivilege,

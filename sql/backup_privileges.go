@@ -27,6 +27,7 @@ func (p *planner) hasBackupPrivilege(ctx context.Context, d catalog.Descriptor, 
 // tables, which a restore has replaced.
 func (s *Server) SystemTablesRestored(ctx context.Context) error {
 	s.roles.clear()
+	s.forgetZones()
 	s.tell(ctx, catalog.EverythingChange)
 	return s.LoadSettings(ctx)
 }

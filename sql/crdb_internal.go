@@ -73,7 +73,7 @@ func crdbInternalTables() map[string]vpopulate {
 	return map[string]vpopulate{
 		"jobs": vcJobs, "tables": vcTables, "databases": vcDatabases, "table_columns": vcTableColumns, "table_indexes": vcTableIndexes,
 		"index_columns": vcIndexColumns, "ranges": vcRanges, "ranges_no_leases": vcRangesNoLeases, "cluster_settings": vcClusterSettings,
-		"session_variables": vcSessionVariables, "zones": vcZones, "node_build_info": vcNodeBuildInfo, "schema_changes": vcSchemaChanges,
+		"session_variables": vcSessionVariables, "zones": vcZones, "partitions": vcPartitions, "node_build_info": vcNodeBuildInfo, "schema_changes": vcSchemaChanges,
 		"kv_node_status": vcNodeStatus, "gossip_nodes": vcGossipNodes, "gossip_liveness": vcLiveness, "node_sessions": vcSessions,
 		"cluster_sessions": vcSessions, "node_queries": vcQueries, "cluster_queries": vcQueries, "create_statements": vcCreateStatements,
 		"cluster_database_privileges": vcDatabasePrivileges, "node_runtime_info": vcRuntimeInfo, "builtin_functions": vcBuiltins, "regions": vcRegions,
@@ -424,12 +424,12 @@ func vcZones(ctx context.Context, v *vctx, add func(vrow) error) error {
 		return err
 	}
 	for _, z := range all {
-		t := zoneTarget{id: z.id, index: z.index, parents: []catalog.ID{0}}
-		r := vrow{"zone_id": z.id, "subzone_id": z.index, "target": z.target, "raw_config_yaml": z.own.YAML(), "raw_config_sql": zoneSQL(z.own, z.target),
+		t := zoneTarget{id: z.id, index: z.index, partition: z.partition, parents: []catalog.ID{0}, sql: z.target}
+		r := vrow{"zone_id": z.id, "subzone_id": z.subzone, "target": z.target, "raw_config_yaml": z.own.YAML(), "raw_config_sql": zoneSQL(z.own, z.target),
 			"raw_config_protobuf": z.own.Marshal()}
 		switch {
 		case z.table != nil:
-			t.parents = []catalog.ID{z.table.ParentID(), 0}
+			t.parents, t.table = []catalog.ID{z.table.ParentID(), 0}, z.table
 			if z.index != 0 {
 				t.parents = append([]catalog.ID{z.id}, t.parents...)
 			}
@@ -440,12 +440,15 @@ func vcZones(ctx context.Context, v *vctx, add func(vrow) error) error {
 			if z.x != nil {
 				r["index_name"] = z.x.Name
 			}
+			if z.partition != "" {
+				r["partition_name"] = z.partition
+			}
 		case v.dbByID[z.id] != nil && strings.HasPrefix(z.target, "DATABASE"):
 			r["database_name"] = v.dbByID[z.id].Name()
 		default:
 			r["range_name"] = strings.TrimPrefix(z.target, "RANGE ")
 		}
-		full, _, _, err := v.p.effectiveZone(ctx, t)
+		full, _, err := v.p.effectiveZone(ctx, t)
 		if err != nil {
 			return err
 		}

@@ -149,6 +149,8 @@ func (p *planner) schemaStatement(stmt tree.Statement) (runner, string) {
 		return plain(func(ctx context.Context) error { return p.renameTable(ctx, n) }), tag
 	case *tree.RenameColumn:
 		return plain(func(ctx context.Context) error { return p.renameColumnStmt(ctx, n) }), "ALTER TABLE"
+	case *tree.AlterIndex:
+		return plain(func(ctx context.Context) error { return p.alterIndex(ctx, n) }), "ALTER INDEX"
 	case *tree.RenameIndex:
 		return plain(func(ctx context.Context) error { return p.renameIndex(ctx, n) }), "ALTER INDEX"
 	case *tree.SetZoneConfig:

@@ -35,6 +35,12 @@ func (a *tableAlter) apply(ctx context.Context) error {
 	if err := finishIndexes(a.pb); err != nil {
 		return err
 	}
+	if err := a.p.checkPartitions(ctx, a.pb); err != nil {
+		return err
+	}
+	if err := a.p.moveZones(ctx, a.pb.Id, a.replaced); err != nil {
+		return err
+	}
 	if err := a.p.syncTypeReferences(ctx, a.old.Proto(), a.pb); err != nil {
 		return err
 	}
@@ -72,8 +78,17 @@ func (a *tableAlter) apply(ctx context.Context) error {
 // renewPrimary gives the primary index a new id.
 func (a *tableAlter) renewPrimary() {
 	a.dropped = append(a.dropped, a.pb.PrimaryIndex.Id)
+	a.replace(a.pb.PrimaryIndex.Id, a.pb.NextIndexId)
 	a.pb.PrimaryIndex.Id = a.pb.NextIndexId
 	a.pb.NextIndexId++
+}
+
+// replace notes that an index goes on under another id.
+func (a *tableAlter) replace(old, id uint32) {
+	if a.replaced == nil {
+		a.replaced = map[uint32]uint32{}
+	}
+	a.replaced[old] = id
 }
 
 // buildIndexes reads the table and fills the indexes.

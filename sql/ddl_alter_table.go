@@ -30,6 +30,8 @@ type tableAlter struct {
 	build []uint32
 	// dropped lists indexes whose data is no longer wanted.
 	dropped []uint32
+	// replaced maps the ids of indexes to those they have now: see replace.
+	replaced map[uint32]uint32
 	// values gives the SQL of a column's new value, over the old columns.
 	values map[uint32]string
 	// notNull columns and checks are validated on existing rows.
@@ -147,7 +149,12 @@ func (a *tableAlter) command(ctx context.Context, cmd tree.AlterTableCmd) error 
 		})
 		return nil
 	case *tree.AlterTableAlterPrimaryKey:
-		return a.alterPrimaryKey(&tree.UniqueConstraintTableDef{PrimaryKey: true, IndexTableDef: tree.IndexTableDef{Columns: c.Columns, Sharded: c.Sharded, Interleave: c.Interleave}}, true)
+		return a.alterPrimaryKey(ctx, &tree.UniqueConstraintTableDef{PrimaryKey: true, IndexTableDef: tree.IndexTableDef{Columns: c.Columns, Sharded: c.Sharded, Interleave: c.Interleave}}, true)
+	case *tree.AlterTablePartitionBy:
+		return a.partitionBy(ctx, c.PartitionBy, a.pb.PrimaryIndex)
+	case *parser.AlterTablePartitionAllBy:
+		a.pb.PartitionAllBy = c.By != nil
+		return a.partitionBy(ctx, c.By, allIndexes(a.pb)...)
 	case *parser.AlterTableSetParams:
 		return setStorageParams(a.pb, c.Params)
 	case *parser.AlterTableResetParams:
@@ -159,7 +166,7 @@ func (a *tableAlter) command(ctx context.Context, cmd tree.AlterTableCmd) error 
 	case *parser.AlterTableSetGenerated:
 		return a.setGenerated(ctx, c)
 	case *parser.AlterTableAddConstraintUsingIndex:
-		return a.constraintUsingIndex(c)
+		return a.constraintUsingIndex(ctx, c)
 	case *parser.AlterTableNoOp:
 		a.p.notice("ALTER TABLE … %s has no effect", c.What)
 		return nil
@@ -215,10 +222,10 @@ func (a *tableAlter) addColumn(ctx context.Context, c *tree.AlterTableAddColumn)
 	}
 	switch {
 	case d.PrimaryKey.IsPrimaryKey:
-		err = a.alterPrimaryKey(&tree.UniqueConstraintTableDef{PrimaryKey: true, IndexTableDef: tree.IndexTableDef{
+		err = a.alterPrimaryKey(ctx, &tree.UniqueConstraintTableDef{PrimaryKey: true, IndexTableDef: tree.IndexTableDef{
 			Name: d.UniqueConstraintName, Columns: tree.IndexElemList{{Column: d.Name}}}}, false)
 	case d.Unique:
-		err = a.addUnique(&tree.UniqueConstraintTableDef{IndexTableDef: tree.IndexTableDef{
+		err = a.addUnique(ctx, &tree.UniqueConstraintTableDef{IndexTableDef: tree.IndexTableDef{
 			Name: d.UniqueConstraintName, Columns: tree.IndexElemList{{Column: d.Name}}}})
 	}
 	if err != nil {
@@ -248,11 +255,15 @@ func (a *tableAlter) addFK(def *tree.ForeignKeyConstraintTableDef, notValid bool
 	a.after = append(a.after, func(ctx context.Context) error { return a.p.addForeignKey(ctx, a.pb.Id, def, validity) })
 }
 
-func (a *tableAlter) addUnique(d *tree.UniqueConstraintTableDef) error {
+func (a *tableAlter) addUnique(ctx context.Context, d *tree.UniqueConstraintTableDef) error {
 	x, err := makeUniqueIndex(a.pb, d)
 	if err != nil {
 		return err
 	}
+	if err := a.p.setPartitioning(ctx, a.pb, x, d.PartitionBy); err != nil {
+		return err
+	}
+	a.p.noticeUnpartitioned(a.pb, x)
 	a.pb.Indexes = append(a.pb.Indexes, x)
 	a.build = append(a.build, x.Id)
 	return nil
@@ -277,9 +288,9 @@ func (a *tableAlter) addConstraint(ctx context.Context, c *tree.AlterTableAddCon
 	switch d := c.ConstraintDef.(type) {
 	case *tree.UniqueConstraintTableDef:
 		if d.PrimaryKey {
-			return a.alterPrimaryKey(d, false)
+			return a.alterPrimaryKey(ctx, d, false)
 		}
-		return a.addUnique(d)
+		return a.addUnique(ctx, d)
 	case *tree.CheckConstraintTableDef:
 		return a.addCheck(ctx, string(d.Name), d.Expr, "", notValid)
 	case *tree.ForeignKeyConstraintTableDef:
@@ -291,7 +302,7 @@ func (a *tableAlter) addConstraint(ctx context.Context, c *tree.AlterTableAddCon
 
 // alterPrimaryKey gives the table another primary key. Without replace there may
 // not be one yet. A former primary key stays as a unique index when replaced.
-func (a *tableAlter) alterPrimaryKey(d *tree.UniqueConstraintTableDef, replace bool) error {
+func (a *tableAlter) alterPrimaryKey(ctx context.Context, d *tree.UniqueConstraintTableDef, replace bool) error {
 	hidden := hasHiddenPrimaryKey(a.pb)
 	if !hidden && !replace {
 		return pgerr.Newf(pgerr.InvalidTableDefinition, "multiple primary keys for table \"%s\" are not allowed", a.pb.Name)
@@ -314,6 +325,9 @@ func (a *tableAlter) alterPrimaryKey(d *tree.UniqueConstraintTableDef, replace b
 			col.Nullable = false
 			a.notNull = append(a.notNull, id)
 		}
+	}
+	if err := a.partitionPrimaryKey(ctx, x, former, d.PartitionBy); err != nil {
+		return err
 	}
 	a.pb.PrimaryIndex = x
 	a.rewrite, a.rebuild = true, true
@@ -674,6 +688,9 @@ func (a *tableAlter) alterType(ctx context.Context, c *tree.AlterTableAlterColum
 	if err != nil {
 		return err
 	}
+	if err := a.keepPartitions(col); err != nil {
+		return err
+	}
 	if col.ComputeExpr != nil && c.Using != nil {
 		return pgerr.Newf(pgerr.InvalidTableDefinition, "cannot specify USING when altering type of generated column")
 	}
@@ -795,6 +812,7 @@ func (a *tableAlter) renewIndex(x *catalogpb.IndexDescriptor) {
 		return
 	}
 	a.dropped = append(a.dropped, x.Id)
+	a.replace(x.Id, a.pb.NextIndexId)
 	x.Id = a.pb.NextIndexId
 	a.pb.NextIndexId++
 	a.build = append(a.build, x.Id)
@@ -895,7 +913,7 @@ func (a *tableAlter) renameConstraint(from, to string) error {
 }
 
 // constraintUsingIndex is ADD CONSTRAINT … USING INDEX.
-func (a *tableAlter) constraintUsingIndex(c *parser.AlterTableAddConstraintUsingIndex) error {
+func (a *tableAlter) constraintUsingIndex(ctx context.Context, c *parser.AlterTableAddConstraintUsingIndex) error {
 	x := findIndex(a.pb, string(c.Index))
 	if x == nil || x == a.pb.PrimaryIndex {
 		return pgerr.Newf(pgerr.UndefinedObject, "index \"%s\" does not exist", string(c.Index))
@@ -933,7 +951,7 @@ func (a *tableAlter) constraintUsingIndex(c *parser.AlterTableAddConstraintUsing
 	}
 	a.pb.Indexes = slices.DeleteFunc(a.pb.Indexes, func(y *catalogpb.IndexDescriptor) bool { return y == x })
 	a.dropped = append(a.dropped, x.Id)
-	return a.alterPrimaryKey(d, false)
+	return a.alterPrimaryKey(ctx, d, false)
 }
 
 func (a *tableAlter) addIdentity(ctx context.Context, c *parser.AlterTableAddIdentity) error {

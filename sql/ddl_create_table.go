@@ -46,9 +46,6 @@ func (p *planner) createTable(ctx context.Context, n *parser.CreateTable) (strin
 	if n.Interleave != nil {
 		return "", pgerr.New(pgerr.FeatureNotSupported, "interleaved tables are not supported")
 	}
-	if n.PartitionBy != nil {
-		return "", pgerr.New(pgerr.FeatureNotSupported, "unimplemented: PARTITION BY")
-	}
 	if n.Locality != nil {
 		return "", pgerr.New(pgerr.ObjectNotInPrerequisiteState, "cannot set LOCALITY on a table in a database that is not multi-region enabled")
 	}
@@ -82,6 +79,19 @@ func (p *planner) createTable(ctx context.Context, n *parser.CreateTable) (strin
 	}
 	if err := m.setStorageParams(n.StorageParams); err != nil {
 		return "", err
+	}
+	if n.PartitionBy != nil {
+		if err := p.setPartitioning(ctx, pb, pb.PrimaryIndex, n.PartitionBy); err != nil {
+			return "", err
+		}
+	}
+	if n.PartitionAll && n.PartitionBy != nil {
+		pb.PartitionAllBy = true
+		for _, x := range pb.Indexes {
+			if err := p.setPartitioning(ctx, pb, x, n.PartitionBy); err != nil {
+				return "", err
+			}
+		}
 	}
 	if err := m.finish(ctx); err != nil {
 		return "", err
@@ -192,7 +202,7 @@ func (m *tableMaker) addDefs(ctx context.Context, defs tree.TableDefs) error {
 	// Primary keys first: other indexes end in it, and names are given in order.
 	for _, c := range columns {
 		if c.PrimaryKey.IsPrimaryKey {
-			if err := m.addUnique(&tree.UniqueConstraintTableDef{PrimaryKey: true, IndexTableDef: tree.IndexTableDef{
+			if err := m.addUnique(ctx, &tree.UniqueConstraintTableDef{PrimaryKey: true, IndexTableDef: tree.IndexTableDef{
 				Name: c.UniqueConstraintName, Columns: tree.IndexElemList{{Column: c.Name}}}}); err != nil {
 				return err
 			}
@@ -200,7 +210,7 @@ func (m *tableMaker) addDefs(ctx context.Context, defs tree.TableDefs) error {
 	}
 	for _, d := range defs {
 		if u, ok := d.(*tree.UniqueConstraintTableDef); ok && u.PrimaryKey {
-			if err := m.addUnique(u); err != nil {
+			if err := m.addUnique(ctx, u); err != nil {
 				return err
 			}
 		}
@@ -210,7 +220,7 @@ func (m *tableMaker) addDefs(ctx context.Context, defs tree.TableDefs) error {
 	}
 	for _, c := range columns {
 		if c.Unique {
-			if err := m.addUnique(&tree.UniqueConstraintTableDef{IndexTableDef: tree.IndexTableDef{
+			if err := m.addUnique(ctx, &tree.UniqueConstraintTableDef{IndexTableDef: tree.IndexTableDef{
 				Name: c.UniqueConstraintName, Columns: tree.IndexElemList{{Column: c.Name}}}}); err != nil {
 				return err
 			}
@@ -234,7 +244,7 @@ func (m *tableMaker) addDefs(ctx context.Context, defs tree.TableDefs) error {
 		case *tree.ColumnTableDef, *tree.FamilyTableDef:
 		case *tree.UniqueConstraintTableDef:
 			if !d.PrimaryKey {
-				err = m.addUnique(d)
+				err = m.addUnique(ctx, d)
 			}
 		case *tree.IndexTableDef:
 			err = m.addIndex(ctx, d)
@@ -405,9 +415,12 @@ func storingColumns(pb *catalogpb.TableDescriptor, names tree.NameList, key []*c
 }
 
 // addUnique adds a UNIQUE or PRIMARY KEY constraint to a new table.
-func (m *tableMaker) addUnique(d *tree.UniqueConstraintTableDef) error {
+func (m *tableMaker) addUnique(ctx context.Context, d *tree.UniqueConstraintTableDef) error {
 	x, err := makeUniqueIndex(m.pb, d)
 	if err != nil {
+		return err
+	}
+	if err := m.p.setPartitioning(ctx, m.pb, x, d.PartitionBy); err != nil {
 		return err
 	}
 	if !d.PrimaryKey {
@@ -426,8 +439,8 @@ func (m *tableMaker) addUnique(d *tree.UniqueConstraintTableDef) error {
 
 // makeUniqueIndex returns the index of a UNIQUE or PRIMARY KEY constraint.
 func makeUniqueIndex(pb *catalogpb.TableDescriptor, d *tree.UniqueConstraintTableDef) (*catalogpb.IndexDescriptor, error) {
-	if d.Interleave != nil || d.PartitionBy != nil || d.Sharded != nil {
-		return nil, pgerr.New(pgerr.FeatureNotSupported, "unimplemented: interleaved, partitioned or hash-sharded indexes")
+	if d.Interleave != nil || d.Sharded != nil {
+		return nil, pgerr.New(pgerr.FeatureNotSupported, "unimplemented: interleaved or hash-sharded indexes")
 	}
 	cols, dirs, err := indexColumns(pb, d.Columns)
 	if err != nil {
@@ -463,13 +476,13 @@ func errConstraintExists(pb *catalogpb.TableDescriptor, name string) error {
 
 // addIndex adds an INDEX element.
 func (m *tableMaker) addIndex(ctx context.Context, d *tree.IndexTableDef) error {
-	if d.Inverted || d.Interleave != nil || d.PartitionBy != nil || d.Sharded != nil {
+	if d.Inverted || d.Interleave != nil || d.Sharded != nil {
 		if d.Inverted {
 			return errNoInverted()
 		}
-		return pgerr.New(pgerr.FeatureNotSupported, "unimplemented: interleaved, partitioned or hash-sharded indexes")
+		return pgerr.New(pgerr.FeatureNotSupported, "unimplemented: interleaved or hash-sharded indexes")
 	}
-	n := &parser.CreateIndex{CreateIndex: &tree.CreateIndex{Columns: d.Columns, Storing: d.Storing}}
+	n := &parser.CreateIndex{CreateIndex: &tree.CreateIndex{Columns: d.Columns, Storing: d.Storing, PartitionBy: d.PartitionBy}}
 	x, err := m.p.makeIndex(ctx, m.pb, string(d.Name), false, n)
 	if err != nil {
 		return err
@@ -514,7 +527,7 @@ func (p *planner) makeIndex(ctx context.Context, pb *catalogpb.TableDescriptor, 
 	}
 	x := newIndexDesc(pb, name, unique, cols, dirs, stored)
 	x.CreatedExplicitly, x.Predicate = true, predicate
-	return x, nil
+	return x, p.setPartitioning(ctx, pb, x, n.PartitionBy)
 }
 
 // addCheck adds a CHECK constraint. column is set for one written beside a
@@ -545,6 +558,9 @@ func (m *tableMaker) finish(ctx context.Context) error {
 		slices.Sort(f.ColumnIds)
 	}
 	if err := finishIndexes(m.pb); err != nil {
+		return err
+	}
+	if err := m.p.checkPartitions(ctx, m.pb); err != nil {
 		return err
 	}
 	if err := m.p.checkComputed(ctx, m.pb); err != nil {

@@ -469,8 +469,9 @@ func (p *planner) truncateTable(ctx context.Context, id catalog.ID, restartIdent
 		return err
 	}
 	var old, fresh []uint32
+	next := map[uint32]uint32{}
 	for _, x := range allIndexes(pb) {
-		old = append(old, x.Id)
+		old, next[x.Id] = append(old, x.Id), pb.NextIndexId
 		x.Id = pb.NextIndexId
 		pb.NextIndexId++
 		fresh = append(fresh, x.Id)
@@ -486,6 +487,9 @@ func (p *planner) truncateTable(ctx context.Context, id catalog.ID, restartIdent
 		}
 	}
 	if err := p.dropIndexData(ctx, pb, old); err != nil {
+		return err
+	}
+	if err := p.moveZones(ctx, pb.Id, next); err != nil {
 		return err
 	}
 	if err := p.writeTable(ctx, pb); err != nil {

@@ -768,8 +768,8 @@ func (p *planner) createIndexExt(ctx context.Context, n *parser.CreateIndex) err
 	if n.Inverted {
 		return errNoInverted()
 	}
-	if n.Interleave != nil || n.PartitionBy != nil || n.Sharded != nil {
-		return pgerr.New(pgerr.FeatureNotSupported, "unimplemented: interleaved, partitioned or hash-sharded indexes")
+	if n.Interleave != nil || n.Sharded != nil {
+		return pgerr.New(pgerr.FeatureNotSupported, "unimplemented: interleaved or hash-sharded indexes")
 	}
 	tbl, err := p.resolveTable(ctx, &n.Table)
 	if err != nil {
@@ -798,6 +798,7 @@ func (p *planner) createIndexExt(ctx context.Context, n *parser.CreateIndex) err
 	if err != nil {
 		return err
 	}
+	p.noticeUnpartitioned(a.pb, x)
 	a.pb.Indexes = append(a.pb.Indexes, x)
 	a.build = append(a.build, x.Id)
 	return a.apply(ctx)

@@ -32,6 +32,9 @@ func (s *Server) beginForeignChange(ctx context.Context, what catalog.Signals) e
 	if what&catalog.JobsChange != 0 && s.cfg.Jobs != nil {
 		s.cfg.Jobs.Wake()
 	}
+	if what&catalog.ZonesChange != 0 {
+		s.forgetZones()
+	}
 	if what&(catalog.SettingsChange|catalog.EverythingChange) != 0 {
 		return s.LoadSettings(ctx)
 	}
@@ -68,6 +71,7 @@ func (s *Server) endForeignChange(ctx context.Context, what catalog.Signals) err
 		s.roles.resume()
 	}
 	if what&catalog.EverythingChange != 0 {
+		s.forgetZones()
 		return s.LoadSettings(ctx)
 	}
 	return nil

@@ -230,7 +230,7 @@ func (s *descSet) showCreate(t *catalog.Table, withFKs bool) string {
 	if !withFKs {
 		render = catalog.CreateStatementWithoutFKs
 	}
-	text, err := render(t, s.find)
+	text, err := render(t, s.find, s.partitionClause)
 	if err != nil {
 		return "" // Only types without a statement of their own have none.
 	}

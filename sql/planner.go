@@ -50,6 +50,8 @@ type planner struct {
 	// internal planners run statements of the schema changer and of foreign keys:
 	// they have all rights.
 	internal bool
+	// uncommitted says that statements before this one, in its transaction, wrote.
+	uncommitted bool
 	// descs is what virtual tables were made from, as of schemaSeq descsSeq.
 	descs    *descSet
 	descsSeq int
@@ -75,6 +77,7 @@ func (p *planner) reset(ctx context.Context, stmt parser.Statement, res ResultWr
 	p.stmt, p.res = stmt, res
 	p.args, p.autoCommit, p.committed, p.preparing, p.depth = nil, false, false, false, 0
 	p.internal, p.descs, p.voidParams = false, nil, nil
+	p.uncommitted = s.tx.writes && s.tx.statements > 0
 	p.mem = exec.NewBudget(s.srv.memPool, s.srv.cfg.StatementMemoryBytes)
 
 	p.evalCtx = tree.EvalContext{

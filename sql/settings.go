@@ -90,6 +90,8 @@ type ExternalConfig struct {
 	Settings *settings.Registry
 	// Backup runs BACKUP, RESTORE and their like; nil refuses them.
 	Backup BackupHook
+	// ZonesChanged, if there is one, is called when zone configurations may be others.
+	ZonesChanged func()
 	// UploadFile keeps what a client sends as a file of this node's nodelocal
 	// storage; nil refuses uploads.
 	UploadFile func(ctx context.Context, name string, data io.Reader) error

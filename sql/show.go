@@ -144,7 +144,7 @@ func (p *planner) delegate(ctx context.Context, stmt tree.Statement) (string, er
 	case *parser.ShowSurvivalGoal:
 		return `SELECT ''::TEXT AS database, ''::TEXT AS survival_goal WHERE false`, nil
 	case *tree.ShowPartitions:
-		return `SELECT ''::TEXT AS database_name, ''::TEXT AS table_name, ''::TEXT AS partition_name, ''::TEXT AS parent_partition, ''::TEXT AS column_names, ''::TEXT AS index_name, ''::TEXT AS partition_value, ''::TEXT AS zone_config, ''::TEXT AS full_zone_config WHERE false`, nil
+		return "", nil
 	case *tree.ShowTableStats:
 		t, err := p.resolveTable(ctx, n.Table)
 		if err != nil {
@@ -301,6 +301,8 @@ func (p *planner) sourceOf(ctx context.Context, stmt tree.Statement) (*rowSource
 		return showRoleGrants(n.Roles.ToStrings(), n.Grantees.ToStrings()), nil
 	case *parser.ShowDefaultPrivileges:
 		return p.showDefaultPrivileges(ctx, n)
+	case *tree.ShowPartitions:
+		return p.showPartitions(ctx, n)
 	case *tree.ShowZoneConfig:
 		return p.showZone(ctx, n)
 	case *parser.ShowRanges:
@@ -568,7 +570,11 @@ func (p *planner) showCreate(ctx context.Context, name *tree.UnresolvedObjectNam
 		if err != nil {
 			return err
 		}
-		return add(t.Name(), d.showCreate(t, true)+";")
+		zones, warning, err := p.partitionZoneStatements(ctx, t)
+		if err != nil {
+			return err
+		}
+		return add(t.Name(), d.showCreate(t, true)+zones+";"+warning)
 	}), nil
 }
 

@@ -343,28 +343,9 @@ func (p *planner) showZone(ctx context.Context, n *tree.ShowZoneConfig) (*rowSou
 		return nil, err
 	}
 	return source(def, func(ctx context.Context, p *planner, add func(...any) error) error {
-		full, origin, isIndex, err := p.effectiveZone(ctx, t)
+		full, target, err := p.effectiveZone(ctx, t)
 		if err != nil {
 			return err
-		}
-		target := "RANGE default"
-		switch {
-		case isIndex || origin == t.id && t.index == 0:
-			target = t.sql
-		case origin != 0:
-			d, err := p.allDescs(ctx)
-			if err != nil {
-				return err
-			}
-			all, err := p.allZones(ctx, d)
-			if err != nil {
-				return err
-			}
-			for _, e := range all {
-				if e.id == origin && e.index == 0 {
-					target = e.target
-				}
-			}
 		}
 		return add(target, zoneSQL(full, target))
 	}), nil

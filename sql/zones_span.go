@@ -3,6 +3,8 @@ package sql
 import (
 	"bytes"
 	"context"
+	"maps"
+	"slices"
 	"sort"
 	"sync"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"github.com/holdfastdb/holdfast/internal/zones"
 	"github.com/holdfastdb/holdfast/kv"
 	"github.com/holdfastdb/holdfast/sql/catalog"
+	"github.com/holdfastdb/holdfast/sql/partition"
 )
 
 // zoneMap says which zone configuration holds where. Neighbours with the same one
@@ -44,6 +47,17 @@ func (s *Server) ZoneConfig(ctx context.Context, span keys.Span) (zones.Config, 
 	next := sort.Search(len(m.starts), func(i int) bool { return span.Key.Less(m.starts[i]) })
 	end := sort.Search(len(m.starts), func(i int) bool { return span.End().Compare(m.starts[i]) <= 0 })
 	return m.configs[next-1], append([]keys.Key(nil), m.starts[next:max(next, end)]...), nil
+}
+
+// forgetZones drops what was read of zones, and has ranges looked at with what they
+// are now.
+func (s *Server) forgetZones() {
+	s.zoneMap.Lock()
+	s.zoneMap.read = time.Time{}
+	s.zoneMap.Unlock()
+	if s.cfg.ZonesChanged != nil {
+		s.cfg.ZonesChanged()
+	}
 }
 
 // zonePiece is a table, or a part of one.
@@ -94,6 +108,7 @@ func (s *Server) readZones(ctx context.Context, m *zoneMap) error {
 		if err != nil {
 			return err
 		}
+		enums := enumsOf(all)
 		for _, d := range all {
 			t, ok := d.(*catalog.Table)
 			if !ok || !t.HasData() {
@@ -105,7 +120,19 @@ func (s *Server) readZones(ctx context.Context, m *zoneMap) error {
 			c.Subzones, c.SubzoneSpans = nil, nil
 			c.Inherit(of(t.ParentID()))
 			c.Inherit(rest)
-			pieces = append(pieces, tablePieces(t.ID(), c, own, subzones)...)
+			parts := func(index uint32) []partition.Piece {
+				x := t.IndexByID(index)
+				if x == nil {
+					return nil
+				}
+				found, err := partition.Pieces(x, enums)
+				if err != nil {
+					// The rest of the cluster's ranges need their zones all the same.
+					s.log.WarnContext(ctx, "partitions do not count for placement", "table", t.Name(), "index", x.Name, "err", err)
+				}
+				return found
+			}
+			pieces = append(pieces, tablePieces(t.ID(), c, own, subzones, parts)...)
 		}
 		return nil
 	})
@@ -116,27 +143,93 @@ func (s *Server) readZones(ctx context.Context, m *zoneMap) error {
 	return nil
 }
 
-// tablePieces cuts a table at its indexes that have a configuration of their own.
-func tablePieces(id catalog.ID, c zones.Config, own bool, subzones []zones.Subzone) []zonePiece {
+// enumsOf collects what decodes the labels of enums.
+func enumsOf(all []catalog.Descriptor) catalog.EnumSet {
+	out := catalog.EnumSet{}
+	for _, d := range all {
+		if t, ok := d.(*catalog.Type); ok && t.IsEnum() {
+			e := catalog.NewEnum(t.Proto(), "", "")
+			out[e.OID] = e
+		}
+	}
+	return out
+}
+
+// tablePieces cuts a table at its indexes and partitions that have a configuration of
+// their own. parts gives the partitions of an index.
+func tablePieces(id catalog.ID, c zones.Config, own bool, subzones []zones.Subzone, parts func(index uint32) []partition.Piece) []zonePiece {
+	byIndex := map[uint32][]zones.Subzone{}
+	for _, s := range subzones {
+		if !s.Config.IsEmpty() {
+			byIndex[s.IndexID] = append(byIndex[s.IndexID], s)
+		}
+	}
 	table := keys.TableSpan(id)
-	sort.Slice(subzones, func(i, j int) bool { return subzones[i].IndexID < subzones[j].IndexID })
 	var out []zonePiece
 	at := table.Key
-	for _, s := range subzones {
-		if s.Partition != "" || s.Config.IsEmpty() {
-			continue
+	upTo := func(k keys.Key) {
+		if at.Less(k) {
+			out = append(out, zonePiece{keys.Span{Key: at, EndKey: k}, c, own})
 		}
-		x := keys.IndexSpan(id, s.IndexID)
-		if at.Less(x.Key) {
-			out = append(out, zonePiece{keys.Span{Key: at, EndKey: x.Key}, c, own})
+	}
+	for _, index := range slices.Sorted(maps.Keys(byIndex)) {
+		x := keys.IndexSpan(id, index)
+		cut := indexPieces(x, c, own, byIndex[index], parts)
+		if len(cut) == 0 {
+			continue // The configurations are those of partitions that are not there.
 		}
-		sub := s.Config
-		sub.Inherit(c)
-		out = append(out, zonePiece{x, sub, true})
+		upTo(x.Key)
+		out = append(out, cut...)
 		at = x.EndKey
 	}
-	if at.Less(table.EndKey) {
-		out = append(out, zonePiece{keys.Span{Key: at, EndKey: table.EndKey}, c, own})
+	upTo(table.EndKey)
+	return out
+}
+
+// indexPieces cuts one index at its partitions that have a configuration of their own;
+// nil if neither they nor the index have one.
+func indexPieces(span keys.Span, c zones.Config, own bool, subzones []zones.Subzone, parts func(index uint32) []partition.Piece) []zonePiece {
+	config := map[string]zones.Config{}
+	for _, s := range subzones {
+		config[s.Partition] = s.Config
+	}
+	if index, ok := config[""]; ok {
+		index.Inherit(c)
+		c, own = index, true
+	}
+	type cut struct {
+		start keys.Key
+		owner string // a partition with a configuration, or ""
+	}
+	cuts := []cut{{start: span.Key}}
+	for _, p := range parts(subzones[0].IndexID) {
+		owner := p.Name
+		if _, ok := config[owner]; !ok {
+			owner = "" // It shares ranges with its neighbours.
+		}
+		last := &cuts[len(cuts)-1]
+		switch {
+		case last.start.Equal(p.Start):
+			last.owner = owner
+		case last.owner != owner:
+			cuts = append(cuts, cut{p.Start, owner})
+		}
+	}
+	if _, ok := config[""]; !ok && len(cuts) == 1 && cuts[0].owner == "" {
+		return nil
+	}
+	var out []zonePiece
+	for i, k := range cuts {
+		piece := zonePiece{keys.Span{Key: k.start, EndKey: span.EndKey}, c, own}
+		if i+1 < len(cuts) {
+			piece.span.EndKey = cuts[i+1].start
+		}
+		if k.owner != "" {
+			z := config[k.owner]
+			z.Inherit(c)
+			piece.config, piece.own = z, true
+		}
+		out = append(out, piece)
 	}
 	return out
 }

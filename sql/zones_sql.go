@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -16,12 +17,14 @@ import (
 	"github.com/holdfastdb/holdfast/internal/zones"
 	"github.com/holdfastdb/holdfast/kv"
 	"github.com/holdfastdb/holdfast/sql/catalog"
+	"github.com/holdfastdb/holdfast/sql/partition"
 )
 
 // zoneTarget is the object of a CONFIGURE ZONE statement.
 type zoneTarget struct {
-	id    catalog.ID
-	index uint32 // 0: the object itself
+	id        catalog.ID
+	index     uint32 // 0: the object itself
+	partition string // of the index, or ""
 	// parents are the ids to inherit from, nearest first.
 	parents []catalog.ID
 	// sql names the target, for instance "TABLE movr.public.users".
@@ -63,8 +66,15 @@ func (p *planner) resolveZoneTarget(ctx context.Context, z *tree.ZoneSpecifier) 
 		return zoneTarget{}, err
 	}
 	if z.Partition != "" {
-		return zoneTarget{}, pgerr.Newf(pgerr.InvalidParameterValue, "partition %q does not exist on table %q", string(z.Partition), tbl.Name())
+		if x, err = indexOfPartition(tbl, x, string(z.Partition)); err != nil {
+			return zoneTarget{}, err
+		}
 	}
+	return p.subzoneTarget(ctx, tbl, x, string(z.Partition))
+}
+
+// subzoneTarget is a table, one of its indexes (nil: none) or a partition of that.
+func (p *planner) subzoneTarget(ctx context.Context, tbl *catalog.Table, x *catalog.Index, part string) (zoneTarget, error) {
 	name, err := p.qualifiedName(ctx, tbl)
 	if err != nil {
 		return zoneTarget{}, err
@@ -74,7 +84,30 @@ func (p *planner) resolveZoneTarget(ctx context.Context, z *tree.ZoneSpecifier) 
 		t.index, t.sql = x.ID, "INDEX "+name+"@"+quoteIdent(x.Name)
 		t.parents = append([]catalog.ID{tbl.ID()}, t.parents...)
 	}
+	if part != "" {
+		t.partition, t.sql = part, "PARTITION "+quoteIdent(part)+" OF "+t.sql
+	}
 	return t, nil
+}
+
+// indexOfPartition finds the index of a table that has a partition; only may be the
+// one that was named.
+func indexOfPartition(tbl *catalog.Table, only *catalog.Index, name string) (*catalog.Index, error) {
+	var found *catalog.Index
+	for _, x := range tbl.PublicIndexes() {
+		if only != nil && x != only || !slices.Contains(partition.Names(x.PB.Partitioning), name) {
+			continue
+		}
+		if found != nil {
+			return nil, pgerr.Newf(pgerr.InvalidParameterValue, "partition %q exists on multiple indexes of table %q", name, tbl.Name()).
+				WithHint("try ALTER PARTITION ... OF INDEX ...")
+		}
+		found = x
+	}
+	if found == nil {
+		return nil, pgerr.Newf(pgerr.InvalidParameterValue, "partition %q does not exist on table %q", name, tbl.Name())
+	}
+	return found, nil
 }
 
 func (p *planner) zoneRow(ctx context.Context, id catalog.ID) (zones.Config, systables.Row, error) {
@@ -101,46 +134,118 @@ func (p *planner) storedZone(ctx context.Context, id catalog.ID) (zones.Config, 
 	return b, ok, nil
 }
 
-// effectiveZone returns the merged configuration and the nearest object that has
-// one of its own.
-func (p *planner) effectiveZone(ctx context.Context, t zoneTarget) (zones.Config, catalog.ID, bool, error) {
+// effectiveZone returns the merged configuration and what the nearest object that
+// has one of its own is called, as in "TABLE movr.public.users".
+func (p *planner) effectiveZone(ctx context.Context, t zoneTarget) (zones.Config, string, error) {
 	var c zones.Config
-	origin, isIndex, found := zones.DefaultID, false, false
-	ids := append([]catalog.ID{t.id}, t.parents...)
-	if t.index != 0 {
-		ids = t.parents
-		own, _, err := p.zoneRow(ctx, t.id)
-		if err != nil {
-			return c, 0, false, err
+	origin := zoneOrigin{}
+	take := func(parent zones.Config, o zoneOrigin) {
+		if parent.IsEmpty() {
+			return
 		}
-		if s := own.Subzone(t.index, ""); s != nil {
-			c, origin, isIndex, found = s.Config, t.id, true, true
-		}
-	}
-	for _, id := range ids {
-		parent, ok, err := p.storedZone(ctx, id)
-		if err != nil {
-			return c, 0, false, err
-		}
-		if !ok || parent.IsEmpty() {
-			continue
-		}
-		if !found {
-			origin, found = id, true
+		if !origin.found {
+			origin = o
+			origin.found = true
 		}
 		parent.Subzones = nil
 		c.Inherit(parent)
 	}
+	if t.index != 0 {
+		own, _, err := p.zoneRow(ctx, t.id)
+		if err != nil {
+			return c, "", err
+		}
+		// A subpartition does not inherit from its parent, so there are two steps.
+		if t.partition != "" {
+			if s := own.Subzone(t.index, t.partition); s != nil {
+				take(s.Config, zoneOrigin{sub: true, partition: true})
+			}
+		}
+		if s := own.Subzone(t.index, ""); s != nil {
+			take(s.Config, zoneOrigin{sub: true})
+		}
+	}
+	ids := t.parents
+	if t.index == 0 {
+		ids = append([]catalog.ID{t.id}, t.parents...)
+	}
+	for _, id := range ids {
+		parent, ok, err := p.storedZone(ctx, id)
+		if err != nil {
+			return c, "", err
+		}
+		if ok {
+			take(parent, zoneOrigin{id: id})
+		}
+	}
 	c.Inherit(zones.Default())
-	return c, origin, isIndex, nil
+	name, err := p.zoneOriginName(ctx, t, origin)
+	return c, name, err
+}
+
+// zoneOrigin is an object that a configuration comes from: the partition of the
+// target, its index, or a descriptor or named range.
+type zoneOrigin struct {
+	found, sub, partition bool
+	id                    catalog.ID
+}
+
+func (p *planner) zoneOriginName(ctx context.Context, t zoneTarget, o zoneOrigin) (string, error) {
+	_, index, _ := strings.Cut(t.sql, " OF ")
+	switch {
+	case o.sub && (o.partition || t.partition == ""), !o.sub && o.id == t.id && t.index == 0:
+		return t.sql, nil
+	case o.sub:
+		return index, nil
+	case t.table != nil && o.id == t.id:
+		name, err := p.qualifiedName(ctx, t.table)
+		return "TABLE " + name, err
+	case t.table != nil && o.id == t.table.ParentID():
+		db, err := p.cat.DatabaseByID(ctx, o.id)
+		if err != nil || db == nil {
+			return "", err
+		}
+		return "DATABASE " + quoteIdent(db.Name()), nil
+	}
+	name, _ := zones.RangeName(o.id)
+	return "RANGE " + name, nil
 }
 
 // setZone runs ALTER … CONFIGURE ZONE.
 func (p *planner) setZone(ctx context.Context, n *tree.SetZoneConfig) (string, error) {
+	if n.AllIndexes { // ALTER PARTITION p OF INDEX t@*
+		tbl, err := p.resolveTable(ctx, &n.TableOrIndex.Table)
+		if err != nil {
+			return "", err
+		}
+		tag := ""
+		for _, x := range tbl.PublicIndexes() {
+			if !slices.Contains(partition.Names(x.PB.Partitioning), string(n.Partition)) {
+				continue
+			}
+			t, err := p.subzoneTarget(ctx, tbl, x, string(n.Partition))
+			if err != nil {
+				return "", err
+			}
+			if tag, err = p.setZoneOf(ctx, t, n); err != nil {
+				return "", err
+			}
+			p.txn.Step(ctx)
+		}
+		if tag == "" {
+			_, err = indexOfPartition(tbl, nil, string(n.Partition))
+		}
+		return tag, err
+	}
 	t, err := p.resolveZoneTarget(ctx, &n.ZoneSpecifier)
 	if err != nil {
 		return "", err
 	}
+	return p.setZoneOf(ctx, t, n)
+}
+
+// setZoneOf changes the configuration of one object.
+func (p *planner) setZoneOf(ctx context.Context, t zoneTarget, n *tree.SetZoneConfig) (string, error) {
 	if err := p.checkZonePrivilege(ctx, t); err != nil {
 		return "", err
 	}
@@ -163,7 +268,7 @@ func (p *planner) setZone(ctx context.Context, n *tree.SetZoneConfig) (string, e
 	own.Subzones = nil
 	if t.index != 0 {
 		own = zones.Config{}
-		if s := whole.Subzone(t.index, ""); s != nil {
+		if s := whole.Subzone(t.index, t.partition); s != nil {
 			own = s.Config
 		}
 	}
@@ -193,7 +298,7 @@ func (p *planner) setZone(ctx context.Context, n *tree.SetZoneConfig) (string, e
 			return "", pgerr.Newf(pgerr.InvalidParameterValue, "zone config must be of type string or bytes, not %s", typeName(d.ResolvedType()))
 		}
 	default:
-		inherited, _, _, err := p.effectiveZone(ctx, t)
+		inherited, err := p.inheritedZone(ctx, t)
 		if err != nil {
 			return "", err
 		}
@@ -208,7 +313,8 @@ func (p *planner) setZone(ctx context.Context, n *tree.SetZoneConfig) (string, e
 		return "", err
 	}
 	if t.index != 0 {
-		whole.SetSubzone(zones.Subzone{IndexID: t.index, Config: own})
+		whole.SubzoneSpans = nil // They are computed where they are needed.
+		whole.SetSubzone(zones.Subzone{IndexID: t.index, Partition: t.partition, Config: own})
 	} else {
 		own.Subzones, own.SubzoneSpans = whole.Subzones, whole.SubzoneSpans
 		whole = own
@@ -217,6 +323,7 @@ func (p *planner) setZone(ctx context.Context, n *tree.SetZoneConfig) (string, e
 		return "", err
 	}
 	p.schemaChanged()
+	p.zonesChanged()
 	var next systables.Row
 	keep := !whole.IsEmpty() || len(whole.Subzones) > 0
 	if n.SetDefault && t.index == 0 && !discard && t.id >= catalog.FirstUserID && !keep {
@@ -235,6 +342,18 @@ func (p *planner) setZone(ctx context.Context, n *tree.SetZoneConfig) (string, e
 		return "DISCARD ZONE 1", nil
 	}
 	return "CONFIGURE ZONE 1", nil
+}
+
+// zonesChanged has all nodes look at the placement of their ranges again, once the
+// transaction is durable.
+func (p *planner) zonesChanged() {
+	p.afterCommit(func(context.Context) error {
+		p.srv.forgetZones()
+		if p.srv.peers != nil {
+			p.srv.peers.Poke(catalog.ZonesChange)
+		}
+		return nil
+	})
 }
 
 func (p *planner) checkZonePrivilege(ctx context.Context, t zoneTarget) error {
@@ -431,6 +550,32 @@ func parseZoneYAML(text string, c *zones.Config) error {
 	return nil
 }
 
+// inheritedZone is what would hold for an object without a configuration of its own.
+func (p *planner) inheritedZone(ctx context.Context, t zoneTarget) (zones.Config, error) {
+	var c zones.Config
+	if t.partition != "" {
+		whole, _, err := p.zoneRow(ctx, t.id)
+		if err != nil {
+			return c, err
+		}
+		if s := whole.Subzone(t.index, ""); s != nil {
+			c.Inherit(s.Config)
+		}
+	}
+	for _, id := range t.parents {
+		parent, ok, err := p.storedZone(ctx, id)
+		if err != nil {
+			return c, err
+		}
+		if ok {
+			parent.Subzones = nil
+			c.Inherit(parent)
+		}
+	}
+	c.Inherit(zones.Default())
+	return c, nil
+}
+
 // validateZone checks the new fields together with what is inherited.
 func (p *planner) validateZone(ctx context.Context, t zoneTarget, own zones.Config) error {
 	fail := func(err error) error {
@@ -447,17 +592,11 @@ func (p *planner) validateZone(ctx context.Context, t zoneTarget, own zones.Conf
 		}
 	}
 	full := own
-	for _, id := range t.parents {
-		parent, ok, err := p.storedZone(ctx, id)
-		if err != nil {
-			return err
-		}
-		if ok {
-			parent.Subzones = nil
-			full.Inherit(parent)
-		}
+	parent, err := p.inheritedZone(ctx, t)
+	if err != nil {
+		return err
 	}
-	full.Inherit(zones.Default())
+	full.Inherit(parent)
 	if err := full.Validate(); err != nil {
 		var c interface{ Error() string } = err
 		if strings.HasPrefix(c.Error(), "incompatible zone constraints") {
@@ -569,12 +708,14 @@ func zoneSQL(c zones.Config, target string) string { return c.SQL(target) }
 
 // allZones lists the objects that have a configuration of their own.
 type zoneEntry struct {
-	id     catalog.ID
-	index  uint32
-	target string
-	own    zones.Config
-	table  *catalog.Table
-	x      *catalog.Index
+	id        catalog.ID
+	index     uint32
+	partition string
+	subzone   int // number among those of the table, from 1
+	target    string
+	own       zones.Config
+	table     *catalog.Table
+	x         *catalog.Index
 }
 
 func (p *planner) allZones(ctx context.Context, v *descSet) ([]zoneEntry, error) {
@@ -611,10 +752,16 @@ func (p *planner) allZones(ctx context.Context, v *descSet) ([]zoneEntry, error)
 			}
 			name := quoteIdent(db.Name()) + "." + quoteIdent(v.schemaOf(t)) + "." + quoteIdent(t.Name())
 			e.target, e.table = "TABLE "+name, t
-			for _, s := range c.Subzones {
-				if x := t.IndexByID(s.IndexID); x != nil {
-					out = append(out, zoneEntry{id: id, index: s.IndexID, target: "INDEX " + name + "@" + quoteIdent(x.Name), own: s.Config, table: t, x: x})
+			for i, s := range c.Subzones {
+				x := t.IndexByID(s.IndexID)
+				if x == nil {
+					continue
 				}
+				target := "INDEX " + name + "@" + quoteIdent(x.Name)
+				if s.Partition != "" {
+					target = "PARTITION " + quoteIdent(s.Partition) + " OF " + target
+				}
+				out = append(out, zoneEntry{id: id, index: s.IndexID, partition: s.Partition, subzone: i + 1, target: target, own: s.Config, table: t, x: x})
 			}
 		} else {
 			continue
@@ -627,7 +774,10 @@ func (p *planner) allZones(ctx context.Context, v *descSet) ([]zoneEntry, error)
 		if out[i].id != out[j].id {
 			return out[i].id < out[j].id
 		}
-		return out[i].index < out[j].index
+		if out[i].index != out[j].index {
+			return out[i].index < out[j].index
+		}
+		return out[i].partition < out[j].partition
 	})
 	return out, nil
 }

@@ -94,6 +94,7 @@ const (
 	SettingsChange                       // cluster settings
 	EverythingChange                     // all that a node remembers of system tables
 	JobsChange                           // jobs; nobody depends on it
+	ZonesChange                          // zone configurations; nobody depends on it
 )
 
 // Keys of the protocol. All of it is one short span, read at once.

@@ -17,16 +17,21 @@ import (
 // what a descriptor refers to.
 type Finder func(id ID) Descriptor
 
+// PartitionText gives the PARTITION BY clause of an index, with a space before it.
+// Its values are in the encoding of rows, of which this package knows nothing. A
+// nil function leaves partitions out.
+type PartitionText func(t *Table, x *Index) string
+
 // CreateStatement renders a descriptor as the statement that makes it, as SHOW
 // CREATE does and as backups keep it for people to read.
-func CreateStatement(d Descriptor, find func(id ID) Descriptor) (string, error) {
-	return (&renderer{find: find, fks: true}).statement(d)
+func CreateStatement(d Descriptor, find func(id ID) Descriptor, partitions PartitionText) (string, error) {
+	return (&renderer{find: find, fks: true, partitions: partitions}).statement(d)
 }
 
 // CreateStatementWithoutFKs is CreateStatement for SHOW CREATE ALL TABLES, where
 // foreign keys follow in statements of their own: see ForeignKeyStatements.
-func CreateStatementWithoutFKs(d Descriptor, find func(id ID) Descriptor) (string, error) {
-	return (&renderer{find: find}).statement(d)
+func CreateStatementWithoutFKs(d Descriptor, find func(id ID) Descriptor, partitions PartitionText) (string, error) {
+	return (&renderer{find: find, partitions: partitions}).statement(d)
 }
 
 // ForeignKeyStatements returns ALTER TABLE … ADD CONSTRAINT and ALTER TABLE …
@@ -44,9 +49,17 @@ func ForeignKeyStatements(t *Table, find func(id ID) Descriptor) (add, validate 
 }
 
 type renderer struct {
-	find  Finder
-	fks   bool
-	enums EnumSet
+	find       Finder
+	fks        bool
+	partitions PartitionText
+	enums      EnumSet
+}
+
+func (r *renderer) partitionBy(t *Table, x *Index) string {
+	if r.partitions == nil || x == nil {
+		return ""
+	}
+	return r.partitions(t, x)
 }
 
 func (r *renderer) lookup(id ID) Descriptor {
@@ -164,7 +177,7 @@ func (r *renderer) table(t *Table) string {
 		lines = append(lines, "CONSTRAINT "+quoteName(pk.Name)+" PRIMARY KEY ("+r.keyColumns(pk)+")"+sharding(pk))
 	}
 	for _, x := range t.SecondaryIndexes() {
-		lines = append(lines, r.index(x))
+		lines = append(lines, r.index(t, x))
 	}
 	if fs := t.Families(); len(fs) > 1 || len(fs) == 1 && fs[0].Name != "primary" {
 		for _, f := range fs {
@@ -186,7 +199,7 @@ func (r *renderer) table(t *Table) string {
 		}
 		lines = append(lines, l)
 	}
-	s := "CREATE TABLE " + r.qualified(t) + " (\n\t" + strings.Join(lines, ",\n\t") + "\n)"
+	s := "CREATE TABLE " + r.qualified(t) + " (\n\t" + strings.Join(lines, ",\n\t") + "\n)" + r.partitionBy(t, t.PrimaryIndex())
 	if t.pb.Temporary {
 		s = "CREATE TEMP" + strings.TrimPrefix(s, "CREATE")
 	}
@@ -275,7 +288,7 @@ func (r *renderer) keyColumns(x *Index) string {
 	return strings.Join(parts, ", ")
 }
 
-func (r *renderer) index(x *Index) string {
+func (r *renderer) index(t *Table, x *Index) string {
 	kind := "INDEX "
 	switch {
 	case x.Unique:
@@ -291,6 +304,7 @@ func (r *renderer) index(x *Index) string {
 		}
 		s += " STORING (" + strings.Join(q, ", ") + ")"
 	}
+	s += r.partitionBy(t, x)
 	if x.Predicate != "" {
 		s += " WHERE " + r.expr(x.Predicate)
 	}

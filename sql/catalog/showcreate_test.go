@@ -92,7 +92,7 @@ func TestCreateStatements(t *testing.T) {
 				if td, ok := d.(*Type); ok && !td.IsEnum() {
 					continue
 				}
-				got, err := CreateStatementWithoutFKs(d, finder(all))
+				got, err := CreateStatementWithoutFKs(d, finder(all), nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -133,7 +133,7 @@ func TestForeignKeyStatements(t *testing.T) {
 		if len(validate) != 2 || validate[1] != "ALTER TABLE public.child VALIDATE CONSTRAINT child_q_fkey" {
 			t.Errorf("validate: %q", validate)
 		}
-		full, err := CreateStatement(tab, finder(all))
+		full, err := CreateStatement(tab, finder(all), nil)
 		if err != nil || !strings.Contains(full, "CONSTRAINT child_q_fkey FOREIGN KEY (q) REFERENCES public.parent(j)") {
 			t.Errorf("%s %v", full, err)
 		}

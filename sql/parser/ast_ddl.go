@@ -1,6 +1,8 @@
 package parser
 
 import (
+	"strings"
+
 	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
 	"github.com/auxten/postgresql-parser/pkg/sql/types"
 )
@@ -135,6 +137,8 @@ type CreateTable struct {
 	*tree.CreateTable
 	Locality *Locality
 	NoData   bool // CREATE TABLE AS … WITH NO DATA
+	// PartitionAll is PARTITION ALL BY: what PartitionBy says holds of all indexes.
+	PartitionAll bool
 }
 
 // LikeTableDef is LIKE t [INCLUDING …] inside CREATE TABLE.
@@ -212,6 +216,18 @@ const (
 type AlterTableSetParams struct {
 	tree.AlterTableCmd
 	Params tree.StorageParams
+}
+
+// AlterTablePartitionAllBy is the ALTER TABLE command PARTITION ALL BY. A nil
+// By is NOTHING.
+type AlterTablePartitionAllBy struct {
+	tree.AlterTableCmd
+	By *tree.PartitionBy
+}
+
+// Format implements tree.NodeFormatter.
+func (n *AlterTablePartitionAllBy) Format(ctx *tree.FmtCtx) {
+	ctx.WriteString(strings.Replace(tree.AsString(n.By), "PARTITION BY", "PARTITION ALL BY", 1))
 }
 
 // AlterTableResetParams is the ALTER TABLE command RESET (k, …).

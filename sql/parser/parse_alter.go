@@ -1,6 +1,7 @@
 package parser
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/auxten/postgresql-parser/pkg/sql/sem/tree"
@@ -395,6 +396,16 @@ func (f *front) alterTable() tree.Statement {
 		return n
 	case f.accept("relocate"):
 		return f.relocate("ALTER TABLE " + f.text(nameAt, nameEnd))
+	case f.looking("partition", "all", "by"):
+		// The module has the same without ALL.
+		sub := &front{src: f.src, toks: slices.Delete(slices.Clone(f.toks), f.i+1, f.i+2), side: f.side}
+		at, ok := sub.delegateTokens().(*tree.AlterTable)
+		if !ok {
+			f.fail("expected LIST, RANGE or NOTHING")
+		}
+		by := at.Cmds[0].(*tree.AlterTablePartitionBy)
+		at.Cmds[0] = &AlterTablePartitionAllBy{By: by.PartitionBy}
+		return at
 	case f.looking("rename"), f.looking("split"), f.looking("unsplit"), f.looking("scatter"), f.looking("configure"),
 		f.looking("experimental_relocate"), f.looking("partition"), f.looking("inject"), f.eof():
 		return nil

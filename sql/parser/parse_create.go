@@ -478,6 +478,9 @@ func (f *front) createTable() tree.Statement {
 	}
 	f.ifNotExists()
 	f.object()
+	if f.looking("partition", "of") {
+		f.unsupported(f.peek(), "table inheritance is not supported")
+	}
 	if !f.peek().op("(") {
 		return f.createTableAs(n)
 	}
@@ -496,7 +499,16 @@ func (f *front) createTable() tree.Statement {
 	}
 	toks, likes := f.tableElems(open, end)
 	tailEnd := f.tableTail(n, end)
-	toks = append(toks, f.toks[end:tailEnd]...)
+	for i := end; i < tailEnd; i++ {
+		n.PartitionAll = n.PartitionAll || f.wordsAt(i, "partition", "all", "by")
+		if f.toks[i].is("all") && f.wordsAt(i-1, "partition", "all", "by") {
+			continue
+		}
+		if f.wordsAt(i, "by", "hash") || f.bodylessPartitions(i) {
+			f.unsupported(f.toks[i], "tables of partitions are not supported; PARTITION BY LIST and RANGE name parts of one table, in parentheses after the columns")
+		}
+		toks = append(toks, f.toks[i])
+	}
 	sub := &front{src: f.src, toks: toks, side: f.side}
 	ct, ok := sub.delegateTokens().(*tree.CreateTable)
 	if !ok {
@@ -507,10 +519,20 @@ func (f *front) createTable() tree.Statement {
 		ct.Defs = append(ct.Defs[:at:at], append(tree.TableDefs{l.def}, ct.Defs[at:]...)...)
 	}
 	n.CreateTable = ct
-	if n.Locality == nil && !n.NoData {
+	if n.Locality == nil && !n.NoData && !n.PartitionAll {
 		return ct
 	}
 	return n
+}
+
+// bodylessPartitions says whether BY LIST (…) or BY RANGE (…) stands at index i and
+// no partitions follow, as PostgreSQL has it.
+func (f *front) bodylessPartitions(i int) bool {
+	if !f.wordsAt(i, "by", "list") && !f.wordsAt(i, "by", "range") || i+2 >= len(f.toks) || !f.toks[i+2].op("(") {
+		return false
+	}
+	end := f.skipParens(i + 2)
+	return end >= len(f.toks) || !f.toks[end].op("(")
 }
 
 // tail says whether the word occurs at depth 0 from index i on.
