@@ -46,7 +46,7 @@ bench: build ## figures as ratios against PostgreSQL in the same run
 
 generate: ## regenerate protobuf code
 	$(TOOL) buf generate
-	$(TOOL) buf generate --template buf.gen.rpc.yaml --path kv/kvpb/wirepb --path kv/noderpc --path server/adminpb
+	$(TOOL) buf generate --template buf.gen.rpc.yaml --path kv/kvpb/wirepb --path kv/noderpc --path server/adminpb --path server/peerpb
 
 fmt: ## format the code
 	gofmt -w $$(git ls-files '*.go' | grep -v '\.pb\.go$$')

@@ -14,6 +14,8 @@ import (
 	"github.com/holdfastdb/holdfast/backupccl"
 	"github.com/holdfastdb/holdfast/backupccl/extstore"
 	"github.com/holdfastdb/holdfast/internal/settings"
+	"github.com/holdfastdb/holdfast/kv/kvpb"
+	"github.com/holdfastdb/holdfast/kv/liveness"
 	"github.com/holdfastdb/holdfast/sql"
 )
 
@@ -27,6 +29,16 @@ func (n *Node) newBackups(set *settings.Registry, metrics prometheus.Registerer)
 	id := int32(n.ident.NodeID)
 	ext.NodeID = func() int32 { return id }
 	ext.IsMember = func(node int32) bool { return n.sql != nil && n.sql.IsMember(node) }
+	if n.cluster != nil {
+		ext.Remote = peers{n.cluster}.remoteFiles
+		ext.IsMember = func(node int32) bool {
+			if r, ok := n.cluster.live.Record(kvpb.NodeID(node)); ok {
+				return r.Membership != liveness.Decommissioned
+			}
+			_, heard := n.cluster.gossip.Node(node)
+			return heard || n.sql != nil && n.sql.IsMember(node)
+		}
+	}
 	ext.DisableHTTP = n.cfg.ExternalIODisableHTTP
 	ext.DisableImplicitCredentials = n.cfg.ExternalIODisableImplicitCredential
 	ext.Settings = extstore.RegisterSettings(set)

@@ -21,6 +21,7 @@ import (
 	"github.com/holdfastdb/holdfast/kv/noderpc"
 	"github.com/holdfastdb/holdfast/server/adminpb"
 	"github.com/holdfastdb/holdfast/server/nodeport"
+	"github.com/holdfastdb/holdfast/server/peerpb"
 )
 
 // cluster is what a node that is one of several has beside what every node has:
@@ -114,6 +115,7 @@ func (c *cluster) openRoad() {
 	c.dialer.SetLocal(h)
 	srv := noderpc.NewServer(c.rpc, h)
 	adminpb.RegisterAdminServer(srv.Services(), &adminServer{c: c})
+	peerpb.RegisterPeerServer(srv.Services(), &peerServer{c: c, rpc: srv})
 	c.n.background("requests of other nodes", func(ctx context.Context) error { return srv.Serve(ctx, c.mux.GRPC) })
 }
 

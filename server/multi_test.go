@@ -223,7 +223,7 @@ func TestLayersSessions(t *testing.T) {
 		t.Errorf("canceling a statement of another node: %s", got)
 	}
 	id := queryOne(t, b, "SELECT session_id FROM [SHOW SESSIONS] LIMIT 1")
-	if _, err := a.Exec(ctx, "CANCEL QUERY '"+id+"'"); err == nil || !strings.Contains(err.Error(), "it runs on node 2") {
+	if _, err := a.Exec(ctx, "CANCEL QUERY '"+id+"'"); err == nil || !strings.Contains(err.Error(), "node 2, whose session it is, does not answer") {
 		t.Errorf("canceling a query of another node: %v", err)
 	}
 	exec1(t, a, "CREATE TABLE r (x INT)")

@@ -438,6 +438,7 @@ func (n *Node) openSQL(ctx context.Context, metrics prometheus.Registerer) error
 	sqlConfig.SQLAddr = n.sqlAddr.String()
 	if n.cluster != nil {
 		sqlConfig.SQLAddr, sqlConfig.Nodes = n.cluster.sqlAdvertise, n.cluster.nodes
+		sqlConfig.SessionPeers = peers{n.cluster}
 	}
 	if n.cfg.ExternalIODir != externalIODisabled {
 		sqlConfig.UploadFile = n.uploadFile
@@ -521,6 +522,9 @@ func (n *Node) servePG(l net.Listener, metrics prometheus.Registerer) {
 	cfg.Authenticate = n.authenticate
 	cfg.NewSession = func(ctx context.Context, args sql.SessionArgs) (pgwire.Session, error) {
 		return n.sql.NewSession(ctx, args)
+	}
+	if n.cluster != nil {
+		cfg.CancelElsewhere = peers{n.cluster}.cancelElsewhere
 	}
 	n.pg = pgwire.NewServer(cfg)
 	n.background("SQL clients", func(ctx context.Context) error { return n.pg.Serve(ctx, l) })

@@ -46,6 +46,8 @@ var crdbInternalDDL = []string{
 	`cluster_sessions(node_id int, session_id text, status text, user_name text, client_address text, application_name text, active_queries text, last_active_query text, num_txns_executed int, session_start timestamptz, active_query_start timestamptz, kv_txn text, alloc_bytes int, max_alloc_bytes int, trace_id int, goroutine_id int, isolation_level text)`,
 	`node_queries(query_id text, txn_id text, node_id int, session_id text, user_name text, start timestamptz, query text, client_address text, application_name text, distributed boolean, phase text)`,
 	`cluster_queries(query_id text, txn_id text, node_id int, session_id text, user_name text, start timestamptz, query text, client_address text, application_name text, distributed boolean, phase text)`,
+	`node_transactions(id uuid, node_id int, session_id text, start timestamptz, txn_string text, application_name text, num_stmts int, num_retries int, num_auto_retries int, last_auto_retry_reason text)`,
+	`cluster_transactions(id uuid, node_id int, session_id text, start timestamptz, txn_string text, application_name text, num_stmts int, num_retries int, num_auto_retries int, last_auto_retry_reason text)`,
 	`create_statements(database_id int, database_name text, schema_name text, descriptor_id int, descriptor_type text, descriptor_name text, create_statement text, state text)`,
 	`cluster_database_privileges(database_name text, grantee text, privilege_type text, is_grantable boolean)`,
 	`leases_by_locality(locality text, node_ids int[], replicas int, leases int)`,
@@ -74,8 +76,9 @@ func crdbInternalTables() map[string]vpopulate {
 		"jobs": vcJobs, "tables": vcTables, "databases": vcDatabases, "table_columns": vcTableColumns, "table_indexes": vcTableIndexes,
 		"index_columns": vcIndexColumns, "ranges": vcRanges, "ranges_no_leases": vcRangesNoLeases, "cluster_settings": vcClusterSettings,
 		"session_variables": vcSessionVariables, "zones": vcZones, "partitions": vcPartitions, "node_build_info": vcNodeBuildInfo, "schema_changes": vcSchemaChanges,
-		"kv_node_status": vcNodeStatus, "gossip_nodes": vcGossipNodes, "gossip_liveness": vcLiveness, "node_sessions": vcSessions,
-		"cluster_sessions": vcSessions, "node_queries": vcQueries, "cluster_queries": vcQueries, "create_statements": vcCreateStatements,
+		"kv_node_status": vcNodeStatus, "gossip_nodes": vcGossipNodes, "gossip_liveness": vcLiveness, "node_sessions": vcSessions(false),
+		"cluster_sessions": vcSessions(true), "node_queries": vcQueries(false), "cluster_queries": vcQueries(true),
+		"node_transactions": vcTransactions(false), "cluster_transactions": vcTransactions(true), "create_statements": vcCreateStatements,
 		"cluster_database_privileges": vcDatabasePrivileges, "node_runtime_info": vcRuntimeInfo, "builtin_functions": vcBuiltins, "regions": vcRegions,
 		"kv_store_status": vcStoreStatus, "leases_by_locality": vcLeasesByLocality,
 	}
@@ -527,7 +530,6 @@ func vcLiveness(ctx context.Context, v *vctx, add func(vrow) error) error {
 	})
 }
 
-// sessionInfo is a session as others see it.
 // secrets are the parts of a statement that nobody else may see: of storage URIs
 // the keys, and passwords.
 var secrets = regexp.MustCompile(`(?i)((?:AWS_SECRET_ACCESS_KEY|AWS_SESSION_TOKEN|AZURE_ACCOUNT_KEY|AZURE_CLIENT_SECRET|CREDENTIALS|BEARER_TOKEN)=)[^&'"\s]+` +
@@ -542,76 +544,6 @@ func withoutSecrets(sql string) string {
 		}
 		return m[2] + "'redacted'"
 	})
-}
-
-type sessionInfo struct {
-	s              *Session
-	sql, last      string
-	started, query time.Time
-	txns           int64
-}
-
-func (v *vctx) sessions(ctx context.Context) ([]sessionInfo, error) {
-	admin, err := v.p.isAdmin(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if !admin {
-		if admin, err = v.p.hasSystemPrivilege(ctx, v.p.user(), "VIEWACTIVITY"); err != nil {
-			return nil, err
-		}
-	}
-	var out []sessionInfo
-	for _, s := range v.p.srv.Sessions() {
-		if !admin && s.args.User != v.p.s.data.User {
-			continue
-		}
-		s.mu.Lock()
-		out = append(out, sessionInfo{s: s, sql: withoutSecrets(s.mu.sql), last: withoutSecrets(s.mu.lastSQL), started: s.mu.start, query: s.mu.sqlStart, txns: s.mu.txnsDone})
-		s.mu.Unlock()
-	}
-	sort.Slice(out, func(i, j int) bool { return out[i].s.id < out[j].s.id })
-	return out, nil
-}
-
-func vcSessions(ctx context.Context, v *vctx, add func(vrow) error) error {
-	list, err := v.sessions(ctx)
-	if err != nil {
-		return err
-	}
-	for _, i := range list {
-		status := "IDLE"
-		if i.sql != "" {
-			status = "ACTIVE"
-		}
-		r := vrow{"node_id": v.p.srv.cfg.NodeID, "session_id": i.s.idText(), "status": status, "user_name": i.s.args.User, "client_address": i.s.args.RemoteAddr,
-			"application_name": i.s.args.ApplicationName, "active_queries": i.sql, "last_active_query": i.last, "num_txns_executed": i.txns,
-			"session_start": i.started, "trace_id": 0, "goroutine_id": 0, "isolation_level": "SERIALIZABLE"}
-		if i.sql != "" {
-			r["active_query_start"] = i.query
-		}
-		if err := add(r); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func vcQueries(ctx context.Context, v *vctx, add func(vrow) error) error {
-	list, err := v.sessions(ctx)
-	if err != nil {
-		return err
-	}
-	for _, i := range list {
-		if i.sql == "" {
-			continue
-		}
-		if err := add(vrow{"query_id": i.s.idText(), "node_id": v.p.srv.cfg.NodeID, "session_id": i.s.idText(), "user_name": i.s.args.User, "start": i.query,
-			"query": i.sql, "client_address": i.s.args.RemoteAddr, "application_name": i.s.args.ApplicationName, "distributed": false, "phase": "executing"}); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func vcCreateStatements(_ context.Context, v *vctx, add func(vrow) error) error {

@@ -809,29 +809,30 @@ func (e *evalEnv) EnumValues(ctx context.Context, id oid.Oid) ([]tree.Datum, boo
 	return out, true, nil
 }
 
-// CancelBackend stops the running statement of another session.
+// CancelBackend stops the running statement of another session, or the session.
 func (e *evalEnv) CancelBackend(ctx context.Context, pid int32, terminate bool) (bool, error) {
-	target := e.p.srv.SessionByID(uint64(pid))
-	if node := nodeOfSession(uint64(pid)); target == nil && node != e.p.srv.cfg.NodeID && e.p.srv.IsMember(node) {
-		e.p.warn("01000", "PID %d is a session of node %d; only that node can cancel it", pid, node)
-		return false, nil
+	all, err := e.p.isAdmin(ctx)
+	if err != nil {
+		return false, err
 	}
-	if target == nil {
+	req := StopRequest{SessionID: uint64(pid), Terminate: terminate, User: e.p.s.data.User, MayAll: all}
+	node := NodeOfSession(req.SessionID)
+	var found bool
+	if node == e.p.srv.cfg.NodeID {
+		found, err = e.p.srv.StopSession(req)
+	} else {
+		found, err = e.p.stop(ctx, node, req)
+	}
+	switch {
+	case pgerr.GetCode(err) == pgerr.InsufficientPrivilege:
+		return false, pgerr.New(pgerr.InsufficientPrivilege, "must be a member of the role whose query is being canceled or member of pg_signal_backend")
+	case err != nil:
+		e.p.warn("01000", "%s", err)
+		return false, nil
+	case !found:
 		e.p.warn("01000", "PID %d is not a PostgreSQL backend process", pid)
-		return false, nil
 	}
-	if target.args.User != e.p.s.data.User {
-		admin, err := e.p.isAdmin(ctx)
-		if err != nil {
-			return false, err
-		}
-		if !admin {
-			return false, pgerr.New(pgerr.InsufficientPrivilege, "must be a member of the role whose query is being canceled or member of pg_signal_backend")
-		}
-	}
-	_ = terminate // A session without a statement ends with its connection.
-	target.CancelQuery()
-	return true, nil
+	return found, nil
 }
 
 // PBToJSON renders a stored message.

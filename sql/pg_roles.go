@@ -162,23 +162,29 @@ func vPgSettings(_ context.Context, v *vctx, add func(vrow) error) error {
 }
 
 func vPgStatActivity(ctx context.Context, v *vctx, add func(vrow) error) error {
-	list, err := v.sessions(ctx)
+	list, err := v.visibleSessions(ctx, true)
 	if err != nil {
 		return err
 	}
 	for _, i := range list {
-		state, text := "idle", i.last
-		if i.sql != "" {
-			state, text = "active", i.sql
+		state, text := "idle", i.LastSQL
+		switch {
+		case i.SQL != "":
+			state, text = "active", i.SQL
+		case len(i.TxnID) > 0:
+			state = "idle in transaction"
 		}
 		var datid any
-		if d := v.dbByName[i.s.args.Database]; d != nil {
+		if d := v.dbByName[i.Database]; d != nil {
 			datid = d.ID()
 		}
-		r := vrow{"datid": datid, "datname": i.s.args.Database, "pid": int64(i.s.id), "usesysid": v.owners[i.s.args.User], "usename": i.s.args.User,
-			"application_name": i.s.args.ApplicationName, "backend_start": i.started, "state": state, "query": text, "backend_type": "client backend"}
-		if !i.query.IsZero() {
-			r["query_start"], r["state_change"] = i.query, i.query
+		r := vrow{"datid": datid, "datname": i.Database, "pid": int64(i.ID), "usesysid": v.owners[i.User], "usename": i.User,
+			"application_name": i.ApplicationName, "backend_start": i.Started, "state": state, "query": text, "backend_type": "client backend"}
+		if !i.QueryStart.IsZero() {
+			r["query_start"], r["state_change"] = i.QueryStart, i.QueryStart
+		}
+		if len(i.TxnID) > 0 {
+			r["xact_start"] = i.TxnStarted
 		}
 		if err := add(r); err != nil {
 			return err

@@ -29,6 +29,9 @@ type SessionArgs struct {
 	// Notify is told when a parameter that clients follow (ParameterStatus)
 	// has changed. It may be nil.
 	Notify func(name, value string)
+	// Disconnect ends the client's connection when it next waits for the client. It
+	// may be called by any goroutine, and may be nil.
+	Disconnect func()
 }
 
 // Session is one client's conversation. Its methods are called by one goroutine
@@ -69,13 +72,13 @@ type Session struct {
 
 	mu struct {
 		sync.Mutex
-		cancel     context.CancelCauseFunc // of the running statement
-		sql        string                  // its text
-		sqlStart   time.Time
-		lastSQL    string
-		txnsDone   int64
-		start      time.Time
-		txnStarted time.Time
+		cancel   context.CancelCauseFunc // of the running statement
+		sql      string                  // its text
+		sqlStart time.Time
+		lastSQL  string
+		txnsDone int64
+		start    time.Time
+		txn      openTxn
 	}
 
 	sessionState // sequences, temporary objects and the like
@@ -102,8 +105,8 @@ func (s *Server) newSessionID() uint64 {
 	}
 }
 
-// nodeOfSession returns the node whose session an id names.
-func nodeOfSession(id uint64) int32 { return int32(id / sessionsPerNode) }
+// NodeOfSession returns the node whose session an id names.
+func NodeOfSession(id uint64) int32 { return int32(id / sessionsPerNode) }
 
 // NewSession opens a session for an authenticated user.
 func (s *Server) NewSession(ctx context.Context, args SessionArgs) (*Session, error) {
@@ -293,6 +296,7 @@ func (s *Session) beginStatement(ctx context.Context, sql string) (context.Conte
 	}
 	s.mu.Lock()
 	s.mu.cancel, s.mu.sql, s.mu.sqlStart = cancel, sql, time.Now()
+	s.mu.txn.statements++
 	s.mu.Unlock()
 	return ctx, func() {
 		if timer != nil {

@@ -61,16 +61,7 @@ func (s *Session) closeState(ctx context.Context) {
 }
 
 // idText names the session in SHOW SESSIONS and CANCEL SESSION.
-func (s *Session) idText() string { return fmt.Sprintf("%016x%016x", s.srv.cfg.NodeID, s.id) }
-
-// nodeInIDText returns the node of such a name, 0 if it is none.
-func nodeInIDText(id string) int32 {
-	var node, session uint64
-	if _, err := fmt.Sscanf(id, "%16x%16x", &node, &session); err != nil || len(id) != 32 {
-		return 0
-	}
-	return int32(node)
-}
+func (s *Session) idText() string { return sessionText(s.srv.cfg.NodeID, s.id) }
 
 // serverState is what the node keeps for schema changes, settings, sequences.
 type serverState struct {
@@ -101,6 +92,8 @@ type ExternalConfig struct {
 	HashPassword func(password string, random io.Reader) ([]byte, error)
 	// Nodes tells of the nodes of the cluster; nil: there is this one only.
 	Nodes func(context.Context) ([]NodeStatus, error)
+	// SessionPeers reaches sessions of other nodes; nil: there are none.
+	SessionPeers SessionPeers
 	// Organization and the rest are shown in crdb_internal.
 	HTTPAddr, SQLAddr string
 }

@@ -131,6 +131,16 @@ func (p *planner) delegate(ctx context.Context, stmt tree.Statement) (string, er
 			table = "node_queries"
 		}
 		return `SELECT query_id, node_id, session_id, user_name, start, query, client_address, application_name, distributed, phase FROM crdb_internal.` + table, nil
+	case *parser.ShowTransactions:
+		table := "cluster_transactions"
+		if n.Local {
+			table = "node_transactions"
+		}
+		q := `SELECT node_id, id AS txn_id, application_name, num_stmts, num_retries, num_auto_retries FROM crdb_internal.` + table
+		if !n.All {
+			q += ` WHERE application_name NOT LIKE '$ %'`
+		}
+		return q, nil
 	case *parser.ShowRegions:
 		switch n.From {
 		case "CLUSTER":
@@ -349,9 +359,9 @@ func (p *planner) sourceOf(ctx context.Context, stmt tree.Statement) (*rowSource
 	case *parser.ControlJobs:
 		return p.controlJobs(ctx, n)
 	case *tree.CancelQueries:
-		return p.cancelQueries(ctx, n.Queries, n.IfExists, "CANCEL QUERIES")
+		return p.cancelQueries(ctx, n.Queries, n.IfExists, false, "CANCEL QUERIES")
 	case *tree.CancelSessions:
-		return p.cancelQueries(ctx, n.Sessions, n.IfExists, "CANCEL SESSIONS")
+		return p.cancelQueries(ctx, n.Sessions, n.IfExists, true, "CANCEL SESSIONS")
 	case *parser.AlterJobOwner:
 		return p.alterJobOwner(n)
 	case *parser.ShowSchedules, *parser.CreateSchedule, *parser.ControlSchedules, *parser.ShowCreateSchedules, *parser.AlterBackupSchedule:

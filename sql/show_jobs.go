@@ -267,48 +267,41 @@ func (p *planner) checkJobControl(ctx context.Context, reg *jobs.Registry, id jo
 
 // cancelQueries is CANCEL QUERY and CANCEL SESSION: ids name sessions here, each
 // of which runs one statement at a time.
-func (p *planner) cancelQueries(_ context.Context, sel *tree.Select, ifExists bool, tag string) (*rowSource, error) {
+func (p *planner) cancelQueries(_ context.Context, sel *tree.Select, ifExists, terminate bool, tag string) (*rowSource, error) {
 	src := &rowSource{mutates: true, tag: tag}
 	src.run = func(ctx context.Context, p *planner, _ func(...tree.Datum) error) error {
 		rows, _, err := p.query(ctx, tree.AsString(sel))
 		if err != nil {
 			return err
 		}
-		admin, err := p.isAdmin(ctx)
+		all, err := p.isAdmin(ctx)
+		if err == nil && !all {
+			all, err = p.hasSystemPrivilege(ctx, p.user(), "CANCELQUERY")
+		}
 		if err != nil {
 			return err
 		}
-		if !admin {
-			if admin, err = p.hasSystemPrivilege(ctx, p.user(), "CANCELQUERY"); err != nil {
-				return err
-			}
+		what := "query"
+		if terminate {
+			what = "session"
 		}
 		n := 0
 		for _, r := range rows {
 			want := p.plainText(r[0])
-			var found *Session
-			for _, s := range p.srv.Sessions() {
-				if s.idText() == want {
-					found = s
+			node, id, ok := parseSessionText(want)
+			found := false
+			if ok {
+				req := StopRequest{SessionID: id, Terminate: terminate, User: p.s.data.User, MayAll: all}
+				if found, err = p.stop(ctx, node, req); err != nil {
+					return err
 				}
 			}
-			if found == nil {
-				if ifExists {
-					continue
-				}
-				if node := nodeInIDText(want); node != p.srv.cfg.NodeID && p.srv.IsMember(node) {
-					return pgerr.Newf(pgerr.FeatureNotSupported, "could not cancel query %s: it runs on node %d, and this is node %d", want, node, p.srv.cfg.NodeID).
-						WithHint("Connect to node %d and run the statement there.", node)
-				}
-				return pgerr.Newf(pgerr.InvalidParameterValue, "could not cancel query %s: query ID not found", want)
+			switch {
+			case found:
+				n++
+			case !ifExists:
+				return pgerr.Newf(pgerr.InvalidParameterValue, "could not cancel %s %s: %s ID not found", what, want, what)
 			}
-			if !admin && found.args.User != p.s.data.User {
-				return pgerr.New(pgerr.InsufficientPrivilege, "this operation requires CANCELQUERY privilege")
-			}
-			if found != p.s {
-				found.CancelQuery()
-			}
-			n++
 		}
 		src.tag = fmt.Sprintf("%s %d", tag, n)
 		return nil

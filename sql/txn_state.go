@@ -136,6 +136,7 @@ func (t *txnState) open() {
 		t.txn.SetLockTimeout(d)
 	}
 	t.statements, t.writes = 0, false
+	t.noteTxn()
 }
 
 // txnModes are the modes of BEGIN and SET TRANSACTION after evaluation.
@@ -294,6 +295,7 @@ func (t *txnState) end() {
 	t.s.endAdvisoryXact()
 	t.s.mu.Lock()
 	t.s.mu.txnsDone++
+	t.s.mu.txn = openTxn{}
 	t.s.mu.Unlock()
 	*t = txnState{s: t.s}
 }

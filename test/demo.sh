@@ -88,12 +88,12 @@ fingerprints() { # NODE
 fingerprints 2 >"$dir/before"
 echo "every range is on all three nodes; fingerprints of $(wc -l <"$dir/before") indexes taken"
 
-say "back it up"
-sql 1 defaultdb "BACKUP DATABASE chinook INTO 'nodelocal://1/shop' WITH revision_history"
+say "back it up, from the second node to the disk of the first"
+sql 2 defaultdb "BACKUP DATABASE chinook INTO 'nodelocal://1/shop' WITH revision_history"
 moment=$(value 2 chinook "SELECT cluster_logical_timestamp()")
 sql 2 chinook "UPDATE track SET unit_price = unit_price * 2; DELETE FROM playlist_track WHERE playlist_id = 1"
-sql 1 defaultdb "BACKUP DATABASE chinook INTO LATEST IN 'nodelocal://1/shop' WITH revision_history"
-sql 1 defaultdb "SELECT backup_type, end_time, sum(rows) AS rows, sum(size_bytes) AS bytes
+sql 2 defaultdb "BACKUP DATABASE chinook INTO LATEST IN 'nodelocal://1/shop' WITH revision_history"
+sql 2 defaultdb "SELECT backup_type, end_time, sum(rows) AS rows, sum(size_bytes) AS bytes
                  FROM [SHOW BACKUP FROM LATEST IN 'nodelocal://1/shop'] GROUP BY 1, 2 ORDER BY 2"
 
 say "disaster: the database is gone, and the third node is killed"
@@ -101,7 +101,7 @@ sql 2 defaultdb "DROP DATABASE chinook CASCADE"
 stop KILL 3
 
 say "bring it back, on two nodes of three, as it was before the prices were doubled"
-job=$(value 1 defaultdb "RESTORE DATABASE chinook FROM LATEST IN 'nodelocal://1/shop' AS OF SYSTEM TIME '$moment' WITH detached")
+job=$(value 2 defaultdb "RESTORE DATABASE chinook FROM LATEST IN 'nodelocal://1/shop' AS OF SYSTEM TIME '$moment' WITH detached")
 for _ in $(seq 600); do
   row=$(value 2 defaultdb "SELECT status, round(fraction_completed::numeric * 100)::int, running_status FROM [SHOW JOB $job]")
   if [ "$row" != "${last:-}" ]; then echo "job $job: $row"; fi

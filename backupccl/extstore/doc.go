@@ -8,5 +8,8 @@
 // is never changed once it has its name, and of two writers of one name exactly
 // one succeeds. Nothing above this package knows of gocloud or of a provider.
 //
+// A node's own files are reached from other nodes through Config.Remote, which the
+// server supplies; it serves them with OpenLocal.
+//
 // Start reading at store.go, then uri.go, factory.go and nodelocal.go.
 package extstore

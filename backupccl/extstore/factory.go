@@ -13,10 +13,13 @@ import (
 type Config struct {
 	// ExternalIODir holds all nodelocal files; empty turns nodelocal off.
 	ExternalIODir string
-	// NodeID is this node; nodelocal://<id> of another node is refused.
+	// NodeID is this node.
 	NodeID func() int32
 	// IsMember says whether the cluster has a node; nil: no other than this.
 	IsMember func(node int32) bool
+	// Remote returns the bare store of a directory below the nodelocal files of
+	// another node; nil: nodelocal://<id> of another node is refused.
+	Remote func(node int32, base, uri string) Store
 	// DisableHTTP refuses custom endpoints.
 	DisableHTTP bool
 	// DisableImplicitCredentials refuses AUTH=implicit.
@@ -115,6 +118,9 @@ func (f *Factory) openBare(ctx context.Context, u *URI) (Store, error) {
 	}
 	switch u.Scheme {
 	case "nodelocal":
+		if id := f.remoteNode(u); id != 0 {
+			return f.cfg.Remote(id, u.Path, u.Redacted()), nil
+		}
 		return openNodelocal(f.cfg.ExternalIODir, u.Path, u.Redacted())
 	case "s3":
 		return openS3(ctx, u, f.s3Options())
@@ -123,19 +129,34 @@ func (f *Factory) openBare(ctx context.Context, u *URI) (Store, error) {
 	}
 }
 
+// ErrDisabled says that a node has no nodelocal files.
+func ErrDisabled() error {
+	return pgerr.New(pgerr.InsufficientPrivilege, "local file access is disabled").
+		WithHint("The node was started with --external-io-dir=disabled.")
+}
+
+// remoteNode returns the other node whose files u names, 0 if they are this node's.
+func (f *Factory) remoteNode(u *URI) int32 {
+	id, err := u.NodeID()
+	if err != nil || id == f.cfg.NodeID() {
+		return 0
+	}
+	return id
+}
+
 // Check applies the node's access switches to u without opening anything.
 func (f *Factory) Check(u *URI) error {
 	switch u.Scheme {
 	case "nodelocal":
-		if f.cfg.ExternalIODir == "" {
-			return pgerr.New(pgerr.InsufficientPrivilege, "local file access is disabled").
-				WithHint("The node was started with --external-io-dir=disabled.")
-		}
 		id, err := u.NodeID()
 		if err != nil {
 			return err
 		}
-		if self := f.cfg.NodeID(); id != 0 && id != self {
+		self := f.cfg.NodeID()
+		switch other := id != 0 && id != self; {
+		case !other && f.cfg.ExternalIODir == "":
+			return ErrDisabled()
+		case other && (f.cfg.Remote == nil || f.cfg.IsMember == nil || !f.cfg.IsMember(id)):
 			return &otherNodeError{f.explainOther(u, id, self)}
 		}
 	case "s3":

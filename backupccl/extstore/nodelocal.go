@@ -33,6 +33,18 @@ type nodelocal struct {
 	uri  string
 }
 
+// OpenLocal returns the bare store of a directory below externalIODir, which another
+// node asks for. Without one the access is refused.
+func OpenLocal(externalIODir, base, uri string) (Store, error) {
+	if externalIODir == "" {
+		return nil, ErrDisabled()
+	}
+	if escapes(base) {
+		return nil, errOutsideDir(base)
+	}
+	return openNodelocal(externalIODir, base, uri)
+}
+
 // openNodelocal opens the directory that holds all local storage, making it when
 // it is missing.
 func openNodelocal(externalIODir, base, uri string) (*nodelocal, error) {

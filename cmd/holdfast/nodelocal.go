@@ -13,7 +13,7 @@ func newNodelocalCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "nodelocal", Short: "files in a node's own storage"}
 	var flags clientFlags
 	upload := &cobra.Command{
-		Use: "upload <source file> <destination>", Short: "put a file where nodelocal://1/<destination> finds it",
+		Use: "upload <source file> <destination>", Short: "put a file where nodelocal://N/<destination> finds it, N being the node",
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error { return runUpload(cmd, &flags, args[0], args[1]) },
 	}
@@ -50,6 +50,10 @@ func runUpload(cmd *cobra.Command, flags *clientFlags, source, dest string) erro
 	if _, err := conn.CopyFrom(ctx, f, stmt); err != nil {
 		return err
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "successfully uploaded to nodelocal://1/%s\n", dest)
+	node := "self"
+	if res, err := conn.Exec(ctx, "SELECT DISTINCT node_id FROM crdb_internal.node_build_info").ReadAll(); err == nil && len(res) == 1 && len(res[0].Rows) == 1 {
+		node = string(res[0].Rows[0][0])
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "successfully uploaded to nodelocal://%s/%s\n", node, dest)
 	return nil
 }

@@ -20,6 +20,8 @@ const (
 	KindSnapshotAnswer Kind = "snapshot answer"
 	KindPing           Kind = "ping"
 	KindPingAnswer     Kind = "ping answer"
+	KindService        Kind = "service" // the begin of a call of another package's service
+	KindServiceAnswer  Kind = "service answer"
 )
 
 // Message is what a fault can befall.

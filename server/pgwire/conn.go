@@ -74,6 +74,8 @@ type conn struct {
 	deadline   bool // a read deadline is set
 	// cancelable is sess, for goroutines that want to cancel it.
 	cancelable atomic.Pointer[Session]
+	// terminated says that somebody wants the connection to end.
+	terminated atomic.Bool
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
@@ -258,6 +260,9 @@ func (c *conn) next(ctx context.Context) (pgproto3.FrontendMessage, error) {
 		if ctx.Err() != nil {
 			return nil, errShuttingDown
 		}
+		if c.terminated.Load() {
+			return nil, errTerminated
+		}
 		if c.srv.isDraining() && c.sess.TxnStatus() == 'I' {
 			return nil, errShuttingDown
 		}
@@ -287,7 +292,18 @@ func (c *conn) beforeWait() error {
 			return errShuttingDown
 		}
 	}
+	// After the deadlines, which would undo what wakes a wait.
+	if c.terminated.Load() {
+		return errTerminated
+	}
 	return nil
+}
+
+// terminate ends the connection when its goroutine next waits for the client. Any
+// goroutine may call it.
+func (c *conn) terminate() {
+	c.terminated.Store(true)
+	_ = c.nc.SetReadDeadline(time.Unix(1, 0))
 }
 
 // wakeIfIdle makes an idle connection look at whether the server drains.

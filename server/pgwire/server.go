@@ -26,6 +26,10 @@ type Config struct {
 	// passwords and certificates are asked for.
 	Authenticate func(context.Context, ClientInfo) error
 
+	// CancelElsewhere is told of cancel requests with keys that no client of this
+	// server has: they may be of another node. It may be nil, and is to return soon.
+	CancelElsewhere func(ctx context.Context, pid, secret uint32)
+
 	Log     *slog.Logger
 	Metrics prometheus.Registerer // nil: none
 
@@ -46,6 +50,7 @@ var (
 	errNotAccepting = pgerr.New(pgerr.AdminShutdown, "server is not accepting clients")
 	errShuttingDown = pgerr.New(pgerr.AdminShutdown, "server is shutting down")
 	errTooMany      = pgerr.New("53300", "sorry, too many clients already")
+	errTerminated   = pgerr.New(pgerr.AdminShutdown, "terminating connection due to administrator command")
 )
 
 // Server accepts clients and runs one goroutine for each.
@@ -149,14 +154,23 @@ func (s *Server) register(c *conn) {
 	}
 }
 
-// cancel stops what the owner of key is doing. A wrong key is ignored, as in
-// PostgreSQL: the sender must not learn whether it exists.
-func (s *Server) cancel(key cancelKey) {
+// CancelByKey stops what the owner of a cancel key is doing, and says whether there
+// is one. Clients must not learn it.
+func (s *Server) CancelByKey(pid, secret uint32) bool {
 	s.mu.Lock()
-	c := s.mu.keys[key]
+	c := s.mu.keys[cancelKey{pid, secret}]
 	s.mu.Unlock()
 	if c != nil {
 		c.cancelQuery()
+	}
+	return c != nil
+}
+
+// cancel carries out a client's request. A wrong key is ignored, as in PostgreSQL:
+// the sender must not learn whether it exists.
+func (s *Server) cancel(ctx context.Context, key cancelKey) {
+	if !s.CancelByKey(key.pid, key.secret) && s.cfg.CancelElsewhere != nil {
+		s.cfg.CancelElsewhere(ctx, key.pid, key.secret)
 	}
 }
 

@@ -45,7 +45,7 @@ type ClientInfo struct {
 // startup negotiates until the client is authenticated and has a session. An
 // error of type *pgerr.Error has not been sent yet.
 func (c *conn) startup(ctx context.Context, full bool) error {
-	params, err := c.startupPacket()
+	params, err := c.startupPacket(ctx)
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (c *conn) startup(ctx context.Context, full bool) error {
 	}
 	c.w.send(&pgproto3.AuthenticationOk{})
 
-	args.Notify = c.parameterChanged
+	args.Notify, args.Disconnect = c.parameterChanged, c.terminate
 	sess, err := c.srv.cfg.NewSession(ctx, args)
 	if err != nil {
 		return err
@@ -89,7 +89,7 @@ func (c *conn) startup(ctx context.Context, full bool) error {
 
 // startupPacket answers requests for encryption until the real startup packet
 // comes. A cancel request is carried out here and ends the connection.
-func (c *conn) startupPacket() (map[string]string, error) {
+func (c *conn) startupPacket(ctx context.Context) (map[string]string, error) {
 	for range 3 {
 		head, err := c.r.Next(4)
 		if err != nil {
@@ -114,7 +114,7 @@ func (c *conn) startupPacket() (map[string]string, error) {
 			}
 		case code == codeCancel:
 			if n >= 12 {
-				c.srv.cancel(cancelKey{binary.BigEndian.Uint32(body[4:]), binary.BigEndian.Uint32(body[8:])})
+				c.srv.cancel(ctx, cancelKey{binary.BigEndian.Uint32(body[4:]), binary.BigEndian.Uint32(body[8:])})
 			}
 			return nil, errGone
 		case code>>16 == 3:

@@ -127,6 +127,12 @@ type ShowRegions struct {
 	Database tree.Name
 }
 
+// ShowTransactions is SHOW [ALL] [CLUSTER|LOCAL] TRANSACTIONS.
+type ShowTransactions struct {
+	node
+	All, Local bool
+}
+
 // ShowSurvivalGoal is SHOW SURVIVAL GOAL FROM DATABASE [d].
 type ShowSurvivalGoal struct {
 	node

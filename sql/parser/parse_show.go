@@ -84,6 +84,15 @@ func (f *front) show() tree.Statement {
 	case f.looking("cluster", "statements"), f.looking("local", "statements"), f.looking("statements"), f.looking("all", "statements"):
 		n := &tree.ShowQueries{Cluster: !f.looking("local")}
 		return n
+	case f.showsTransactions():
+		n := &ShowTransactions{All: f.accept("all")}
+		if n.Local = f.accept("local"); !n.Local {
+			f.accept("cluster")
+		}
+		f.expect("transactions")
+		f.done()
+		n.node = f.node(tree.Rows, "SHOW TRANSACTIONS")
+		return n
 	case f.looking("cluster", "setting", "all"), f.looking("all", "cluster", "settings"):
 		return &tree.ShowClusterSettingList{All: true}
 	case f.looking("cluster", "settings"), f.looking("public", "cluster", "settings"):
@@ -116,6 +125,12 @@ func (f *front) show() tree.Statement {
 		}
 	}
 	return nil
+}
+
+// showsTransactions says whether [ALL] [CLUSTER|LOCAL] TRANSACTIONS follows.
+func (f *front) showsTransactions() bool {
+	return f.looking("transactions") || f.looking("cluster", "transactions") || f.looking("local", "transactions") ||
+		f.looking("all", "transactions") || f.looking("all", "cluster", "transactions") || f.looking("all", "local", "transactions")
 }
 
 // showWords are the SHOW statements of one word that the module has.
