@@ -28,6 +28,7 @@ type fileCache struct {
 	bytes      int      // of the buffers of files in memory
 	spares     [][]byte // buffers of files that were dropped, for the next ones
 	spareBytes int
+	needed     int // bytes that the files got since passed was called had in memory
 }
 
 // bufferStep is what sizes of buffers are multiples of: files of a backup are
@@ -54,6 +55,7 @@ func newFileCache(budget int, dir string) *fileCache {
 func (c *fileCache) get(ctx context.Context, f *manifest.DataFile) (storage.SSTFile, error) {
 	name := fileName{f.Layer, f.Path}
 	if e := c.files[name]; e != nil {
+		c.needed = max(c.needed, c.bytes)
 		return e, nil
 	}
 	b, err := f.ReadInto(ctx, c.buffer(f.BackingFileSize))
@@ -67,9 +69,11 @@ func (c *fileCache) get(ctx context.Context, f *manifest.DataFile) (storage.SSTF
 		}
 		e.SSTFile = diskFile{e.disk, int64(len(b))}
 		e.b = nil
+		c.needed = max(c.needed, c.bytes+cap(b))
 		c.keep(b)
 	} else {
 		c.bytes += cap(b)
+		c.needed = max(c.needed, c.bytes)
 		e.SSTFile = storage.NewMemSST(b)
 	}
 	c.files[name] = e
@@ -140,7 +144,8 @@ func (c *fileCache) spool(b []byte) (_ *os.File, err error) {
 }
 
 // passed drops the files that end at or before end: pieces come in the order of
-// keys.
+// keys. The next piece is taken to need as much memory as the one that ends here did:
+// what a single piece with more files took would stay unused else.
 func (c *fileCache) passed(end keys.Key) {
 	for name, e := range c.files {
 		if end.Less(e.span.End()) {
@@ -149,6 +154,13 @@ func (c *fileCache) passed(end keys.Key) {
 		delete(c.files, name)
 		c.drop(e)
 	}
+	if c.needed == 0 {
+		return // No piece since the last call.
+	}
+	for len(c.spares) > 0 && c.held() > c.needed {
+		c.takeSpare(0)
+	}
+	c.needed = 0
 }
 
 func (c *fileCache) drop(e *cachedFile) {

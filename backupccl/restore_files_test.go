@@ -148,3 +148,50 @@ func TestRestoreMemoryDoesNotGrowWithFiles(t *testing.T) {
 		t.Errorf("%d buffers made for %d files", len(made), 3*pieces)
 	}
 }
+
+// TestRestoreForgetsTheLargestPiece: one piece that needs many files at once leaves no
+// memory behind that the pieces after it do not need.
+func TestRestoreForgetsTheLargestPiece(t *testing.T) {
+	ctx := t.Context()
+	store := extstore.NewMem()
+	layer := &manifest.Layer{Dir: "d"}
+	const size = 10_000
+	c := newFileCache(8*size, t.TempDir())
+	defer c.close()
+	b := bytes.Repeat([]byte{1}, size)
+	sum := sha256.Sum256(b)
+	key := func(i int) keys.Key { return keys.Key(fmt.Sprintf("%06d", i)) }
+	held := 0
+	for piece := range 20 {
+		c.passed(key(piece))
+		files := 1
+		if piece == 10 {
+			files = 6
+		}
+		for i := range files {
+			name := fmt.Sprintf("%d-%d.sst", piece, i)
+			if err := store.Put(ctx, name, bytes.NewReader(b)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.get(ctx, &manifest.DataFile{Store: store, Layer: layer, File: &backuppb.File{
+				Path: name, BackingFileSize: size, Sha256: sum[:],
+				Span: manifest.SpanPB(keys.Span{Key: key(piece), EndKey: key(piece + 1)}),
+			}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if piece == 10 && c.held() < 6*size {
+			t.Fatalf("six files in %d bytes", c.held())
+		}
+		c.passed(key(piece + 1))
+		if piece == 5 {
+			held = c.held()
+			if held < size {
+				t.Fatalf("%d bytes kept for the next file", held)
+			}
+		}
+	}
+	if got := c.held(); got != held {
+		t.Errorf("%d bytes held, %d before the large piece", got, held)
+	}
+}

@@ -16,6 +16,7 @@ import (
 	"github.com/holdfastdb/holdfast/backupccl/manifest"
 	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/keys"
+	"github.com/holdfastdb/holdfast/internal/malloc"
 	"github.com/holdfastdb/holdfast/internal/pgerr"
 	"github.com/holdfastdb/holdfast/jobs"
 	"github.com/holdfastdb/holdfast/kv"
@@ -25,10 +26,10 @@ import (
 
 const (
 	// restorePieceBytes is how much data one piece brings in at least: with the file
-	// that reaches it, of a full backup of short rows two files.
-	restorePieceBytes = 8 << 20
+	// that reaches it, of a full backup of short rows one file.
+	restorePieceBytes = 4 << 20
 	// ingestBytes is the size of one ingested sstable, before compression.
-	ingestBytes = 16 << 20
+	ingestBytes = 8 << 20
 	// fileCacheBytes bounds the files that a worker holds in memory. One file that is
 	// larger is held too: those that backups write have at most 32 MiB, and up to
 	// 64 MiB for the history of one row.
@@ -325,6 +326,7 @@ func rekey(sp keys.Span, from, to uint32) keys.Span {
 
 // process restores pieces with several workers.
 func (run *restoreRun) process(ctx context.Context, pieces []restorePiece) error {
+	defer malloc.Tight()()
 	g, ctx := errgroup.WithContext(ctx)
 	var mu sync.Mutex
 	next := 0

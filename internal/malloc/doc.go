@@ -1,4 +1,4 @@
-// Package malloc keeps the C heap small.
+// Package malloc keeps the C heap small, and the Go heap where that is asked for.
 //
 // The storage engine's block cache and memtables live in C memory. glibc by default
 // gives each thread an arena of its own and raises, with every large piece that is

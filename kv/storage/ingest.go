@@ -1,11 +1,12 @@
 package storage
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"path/filepath"
-	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/sstable"
@@ -81,7 +82,7 @@ func (e *Engine) IngestSST(ctx context.Context, sst []byte, opts IngestOptions) 
 func (e *Engine) CheckSST(ctx context.Context, sst []byte, opts IngestOptions) error {
 	_, err := e.checkIngest(ctx, sst, opts)
 	if err == nil && !opts.Timestamp.IsEmpty() {
-		err = withStamp(sst, opts.Timestamp, func([]byte) error { return nil })
+		err = stampSST(io.Discard, sst, opts.Timestamp)
 	}
 	if err != nil {
 		return fmt.Errorf("ingesting %d bytes into %s: %w", len(sst), opts.Span, markEngineError(err))
@@ -97,57 +98,53 @@ func (e *Engine) ingest(ctx context.Context, sst []byte, opts IngestOptions) (In
 	if err := e.SpaceFor(int64(len(sst))); err != nil {
 		return IngestResult{}, err
 	}
-	add := func(sst []byte) error {
-		path, err := e.stage(sst)
-		if err != nil {
+	path, err := e.stage(func(w io.Writer) error {
+		if opts.Timestamp.IsEmpty() {
+			_, err := w.Write(sst)
 			return err
 		}
-		if err := e.db.Ingest(ctx, []string{path}); err != nil {
-			_ = e.fs.Remove(path)
-			return err
-		}
-		return nil
-	}
-	if opts.Timestamp.IsEmpty() {
-		err = add(sst)
-	} else {
-		err = withStamp(sst, opts.Timestamp, add)
-	}
+		return stampSST(w, sst, opts.Timestamp)
+	})
 	if err != nil {
+		return IngestResult{}, err
+	}
+	if err := e.db.Ingest(ctx, []string{path}); err != nil {
+		_ = e.fs.Remove(path)
 		return IngestResult{}, err
 	}
 	return res, nil
 }
 
-// withStamp calls fn with the file as it is when its versions have a timestamp.
-func withStamp(sst []byte, ts hlc.Timestamp, fn func([]byte) error) error {
-	buf := stampPool.Get().(*SSTBuffer)
-	defer func() {
-		buf.Reset()
-		stampPool.Put(buf)
-	}()
-	if err := stampSST(buf, sst, ts); err != nil {
-		return Mark(err, ErrBadSST)
-	}
-	return fn(buf.Bytes())
-}
-
-// stampPool keeps the buffers of stamped files for the next ones.
-var stampPool = sync.Pool{New: func() any { return &SSTBuffer{} }}
-
-// stampSST writes sst to buf with ts instead of the placeholder timestamp of every
-// version.
-func stampSST(buf *SSTBuffer, sst []byte, ts hlc.Timestamp) error {
-	buf.Grow(len(sst) + len(sst)/16 + 1024)
+// stampSST writes sst to w with ts instead of the placeholder timestamp of every
+// version. Errors are those of w, or marked as the file's.
+func stampSST(w io.Writer, sst []byte, ts hlc.Timestamp) error {
 	from := appendTimestampSuffix(nil, PlaceholderTimestamp)
 	to := appendTimestampSuffix(nil, ts)
 	wo := sstWriterOptions(CompressFast, blockBytes, false)
+	out := &errWriter{w: w}
 	_, _, err := sstable.RewriteKeySuffixesAndReturnFormat(sst, externalOptions().MakeReaderOptions(),
-		&sstOutput{w: buf}, wo, from, to, 1)
+		&sstOutput{w: out}, wo, from, to, 1)
+	if out.err != nil {
+		return out.err
+	}
 	if err != nil {
-		return fmt.Errorf("giving an sstable its timestamp: %w", err)
+		return Mark(fmt.Errorf("giving an sstable its timestamp: %w", err), ErrBadSST)
 	}
 	return nil
+}
+
+// errWriter remembers the error of w.
+type errWriter struct {
+	w   io.Writer
+	err error
+}
+
+func (w *errWriter) Write(p []byte) (int, error) {
+	n, err := w.w.Write(p)
+	if err != nil && w.err == nil {
+		w.err = err
+	}
+	return n, err
 }
 
 // stagedPath returns a new name for a file beside the store, which is removed
@@ -156,8 +153,20 @@ func (e *Engine) stagedPath() string {
 	return filepath.Join(e.stagingDir(), fmt.Sprintf("%s%d.sst", stagedPrefix, e.ingestSeq.Add(1)))
 }
 
-// stage writes a file beside the store, durably.
-func (e *Engine) stage(sst []byte) (path string, err error) {
+// stageBufferBytes is how much of a file that is made on its way to the disk is
+// written at once.
+const stageBufferBytes = 64 << 10
+
+// stageBytes writes a file beside the store, durably.
+func (e *Engine) stageBytes(sst []byte) (path string, err error) {
+	return e.stage(func(w io.Writer) error {
+		_, err := w.Write(sst)
+		return err
+	})
+}
+
+// stage writes what write makes to a file beside the store, durably.
+func (e *Engine) stage(write func(io.Writer) error) (path string, err error) {
 	path = e.stagedPath()
 	f, err := e.fs.Create(path, vfs.WriteCategoryUnspecified)
 	if err != nil {
@@ -168,11 +177,14 @@ func (e *Engine) stage(sst []byte) (path string, err error) {
 			_ = e.fs.Remove(path)
 		}
 	}()
-	if _, err := f.Write(sst); err != nil {
-		_ = f.Close()
-		return "", err
+	w := bufio.NewWriterSize(f, stageBufferBytes)
+	if err = write(w); err == nil {
+		err = w.Flush()
 	}
-	if err := f.Sync(); err != nil {
+	if err == nil {
+		err = f.Sync()
+	}
+	if err != nil {
 		_ = f.Close()
 		return "", err
 	}

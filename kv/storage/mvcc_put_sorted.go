@@ -233,7 +233,7 @@ func (e *Engine) ingestIntents(ctx context.Context, f *IntentFiles) error {
 		}
 	}
 	for _, sst := range [][]byte{f.versions, f.locks} {
-		p, err := e.stage(sst)
+		p, err := e.stageBytes(sst)
 		if err != nil {
 			remove()
 			return err

@@ -319,7 +319,7 @@ func (e *Engine) replaceSpans(rcv *ReceivedSpans, b *Batch) (err error) {
 			return err
 		}
 		for _, f := range files {
-			p, err := e.stage(f)
+			p, err := e.stageBytes(f)
 			if err != nil {
 				return err
 			}
