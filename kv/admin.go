@@ -227,6 +227,12 @@ func (db *DB) AdminUnsplit(ctx context.Context, key keys.Key) error {
 	return err
 }
 
+// AdminMerge has the range of key absorb the one to its right.
+func (db *DB) AdminMerge(ctx context.Context, key keys.Key) error {
+	_, err := db.sendOne(ctx, kvpb.Header{}, kvpb.Request{Op: kvpb.OpAdminMerge, Key: key, Args: &kvpb.MergeArgs{}})
+	return err
+}
+
 // AdminScatter puts the replicas of the range of key, and its lease, at random
 // where its zone configuration allows it.
 func (db *DB) AdminScatter(ctx context.Context, key keys.Key) error {

@@ -134,7 +134,7 @@ func (c *cluster) identify(ident kvserver.Ident) error {
 func (c *cluster) storeConfig(cfg *kvserver.Config) {
 	cfg.Network, cfg.Transport, cfg.FirstRange = c.dialer, c.dialer, c.firstRange
 	cfg.LeaseAcquired, cfg.Distance = c.announceLease, c.distance
-	cfg.Stores, cfg.ZoneConfig = c.stores, c.zoneConfig
+	cfg.Stores = c.stores
 }
 
 // storeOpened begins to serve other nodes.

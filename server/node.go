@@ -44,6 +44,7 @@ type Node struct {
 	gc    gcPolicy
 
 	settings      *settings.Registry
+	mergeQueue    *settings.Bool     // kv.range_merge.queue_enabled
 	deadAfter     *settings.Duration // server.time_until_store_dead
 	handOverBound *settings.Duration // server.shutdown.lease_transfer_iteration.timeout
 
@@ -81,6 +82,7 @@ func New(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{cfg: cfg, settings: settings.NewRegistry(), failed: make(chan struct{}), quit: make(chan struct{})}
+	n.mergeQueue = n.settings.Bool("kv.range_merge.queue_enabled", "whether small ranges are merged with their neighbours", true)
 	n.deadAfter = n.settings.Duration("server.time_until_store_dead",
 		"how long after a node was last heard of its replicas are brought elsewhere", 5*time.Minute, settings.PositiveDuration)
 	n.handOverBound = n.settings.Duration("server.shutdown.lease_transfer_iteration.timeout",
@@ -349,6 +351,9 @@ func (n *Node) openKeyspace(ctx context.Context) error {
 	clock := hlc.NewSystemClock(n.cfg.MaxOffset)
 	kvConfig := kv.Config{Log: n.log}
 	cfg := kvserver.Config{Engine: n.engine, Log: n.log, NodeID: n.ident.NodeID, GC: n.gc.config(n.cfg.Testing.GCInterval)}
+	cfg.ZoneConfig = n.zoneConfig
+	// Until zones can be read nobody knows which splits are wanted.
+	cfg.MergeQueue = func() bool { return n.mergeQueue.Get() && n.gc.srv.Load() != nil }
 	if n.cluster != nil {
 		clock = n.cluster.clock
 		kvConfig.UncertaintyInterval = n.cfg.MaxOffset

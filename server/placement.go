@@ -80,8 +80,8 @@ func (c *cluster) judge(s *allocator.Store) bool {
 
 // zoneConfig says which zone configuration holds at the beginning of span, and where
 // inside it another one begins.
-func (c *cluster) zoneConfig(ctx context.Context, span keys.Span) (zones.Config, []keys.Key, error) {
-	srv := c.n.gc.srv.Load()
+func (n *Node) zoneConfig(ctx context.Context, span keys.Span) (zones.Config, []keys.Key, error) {
+	srv := n.gc.srv.Load()
 	if srv == nil {
 		return zones.Default(), nil, nil
 	}

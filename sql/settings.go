@@ -135,7 +135,7 @@ func registerSettings(r *settings.Registry) {
 	boolean("sql.stats.automatic_collection.enabled", true, "whether row counts are kept; has no effect")
 	boolean("kv.rangefeed.enabled", false, "has no effect")
 	boolean("diagnostics.reporting.enabled", false, "nothing is ever reported")
-	boolean("kv.range_merge.queue_enabled", true, "has no effect on one node")
+	boolean("kv.range_merge.queue_enabled", true, "whether small ranges are merged with their neighbours")
 	boolean("kv.range_split.by_load_enabled", true, "has no effect on one node")
 	boolean("server.auth_log.sql_connections.enabled", false, "log connections")
 	boolean("server.auth_log.sql_sessions.enabled", false, "log sessions")

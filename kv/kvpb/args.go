@@ -209,6 +209,38 @@ type SplitArgs struct {
 	StickyUntil hlc.Timestamp
 }
 
+// MergeStep is a part of a merge.
+type MergeStep uint8
+
+// The steps. A client asks for MergeRight; the others are what stores ask of each
+// other for it.
+const (
+	MergeRight  MergeStep = iota // the range of the key absorbs the one to its right
+	MergeFreeze                  // has the range serve nothing until it is absorbed or thawed
+	MergeAwait                   // returns when the replica that is asked is frozen, and will be after a crash
+	MergeThaw                    // has the range serve again
+	MergeSettle                  // has the range give up a merge that nobody works on any more
+)
+
+// MergeArgs is of one step of a merge.
+type MergeArgs struct {
+	Step MergeStep
+	// RangeID and Generation are of the right range.
+	RangeID    RangeID
+	Generation int64
+	// LeftID and LeftStart are of the left range, Claim is its generation from when it
+	// says that it absorbs the right one.
+	LeftID    RangeID
+	LeftStart keys.Key
+	Claim     int64
+}
+
+// FreezeReply says what was frozen, and when: nothing above At was read of it.
+type FreezeReply struct {
+	Descriptor RangeDescriptor
+	At         hlc.Timestamp
+}
+
 // TransferLeaseArgs makes the replica on a store the leaseholder.
 type TransferLeaseArgs struct {
 	To StoreID
@@ -219,6 +251,8 @@ func (*UpdateAddressingArgs) args() {}
 func (*ChangeReplicasArgs) args()   {}
 func (*TransferLeaseArgs) args()    {}
 func (*SplitArgs) args()            {}
+func (*MergeArgs) args()            {}
+func (*FreezeReply) reply()         {}
 func (*LookupRangeReply) reply()    {}
 
 func (*EndTxnArgs) args()          {}

@@ -55,13 +55,14 @@ const (
 	OpAdminTransferLease
 	OpAdminUnsplit
 	OpAdminScatter
+	OpAdminMerge
 )
 
 var opNames = [...]string{
 	"Invalid", "Get", "Scan", "ReverseScan", "Put", "CPut", "Delete", "DeleteRange", "Inc", "PutSorted",
 	"EndTxn", "HeartbeatTxn", "PushTxn", "ResolveIntent", "ResolveIntentRange", "RemoveTxnRecord", "Refresh", "RefreshRange",
 	"Export", "AddSSTable", "DeleteRangeTombstone", "ClearRange", "GC", "RangeInfo", "AdminSplit",
-	"LookupRange", "UpdateAddressing", "AdminChangeReplicas", "AdminTransferLease", "AdminUnsplit", "AdminScatter",
+	"LookupRange", "UpdateAddressing", "AdminChangeReplicas", "AdminTransferLease", "AdminUnsplit", "AdminScatter", "AdminMerge",
 }
 
 func (o Op) String() string {
@@ -113,6 +114,7 @@ var flagsOf = [...]opFlags{
 	OpAdminTransferLease:   0,
 	OpAdminUnsplit:         0,
 	OpAdminScatter:         0,
+	OpAdminMerge:           0,
 }
 
 // IsRead says whether o returns values at the transaction's read timestamp.
@@ -134,7 +136,7 @@ func (o Op) UpdatesTimestampCache() bool { return flagsOf[o]&flagTimeCache != 0 
 // IsAdmin says whether o changes a range and not what is in it.
 func (o Op) IsAdmin() bool {
 	switch o {
-	case OpAdminSplit, OpAdminUnsplit, OpAdminChangeReplicas, OpAdminTransferLease, OpAdminScatter:
+	case OpAdminSplit, OpAdminUnsplit, OpAdminChangeReplicas, OpAdminTransferLease, OpAdminScatter, OpAdminMerge:
 		return true
 	}
 	return false

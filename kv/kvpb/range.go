@@ -47,6 +47,9 @@ type RangeDescriptor struct {
 	// StickyUntil: somebody asked for the split at StartKey, and wants it to last
 	// until then. Zero: nobody did.
 	StickyUntil hlc.Timestamp
+	// Absorbing is the range to the right that this one is about to take in, zero if
+	// there is none.
+	Absorbing RangeID
 }
 
 // Span returns the keys of the range.

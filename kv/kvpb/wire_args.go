@@ -72,6 +72,10 @@ func argsToWire(a Args, w *wirepb.Request) error {
 		w.Args = &wirepb.Request_TransferLease{TransferLease: &wirepb.TransferLeaseArgs{To: int32(a.To)}}
 	case *SplitArgs:
 		w.Args = &wirepb.Request_Split{Split: &wirepb.SplitArgs{StickyUntil: tsToWire(a.StickyUntil)}}
+	case *MergeArgs:
+		w.Args = &wirepb.Request_Merge{Merge: &wirepb.MergeArgs{
+			Step: uint32(a.Step), RangeId: int64(a.RangeID), Generation: a.Generation, LeftId: int64(a.LeftID), LeftStart: a.LeftStart, Claim: a.Claim,
+		}}
 	default:
 		return fmt.Errorf("%T do not travel", a)
 	}
@@ -153,6 +157,12 @@ func argsFromWire(w *wirepb.Request) (Args, error) {
 		return &TransferLeaseArgs{To: StoreID(a.TransferLease.GetTo())}, nil
 	case *wirepb.Request_Split:
 		return &SplitArgs{StickyUntil: tsFromWire(a.Split.GetStickyUntil())}, nil
+	case *wirepb.Request_Merge:
+		m := a.Merge
+		return &MergeArgs{
+			Step: MergeStep(m.GetStep()), RangeID: RangeID(m.GetRangeId()), Generation: m.GetGeneration(), LeftID: RangeID(m.GetLeftId()),
+			LeftStart: slices.Clip(m.GetLeftStart()), Claim: m.GetClaim(),
+		}, nil
 	}
 	return nil, fmt.Errorf("arguments of unknown kind %T", w.GetArgs())
 }
@@ -199,6 +209,8 @@ func replyToWire(a Reply, w *wirepb.Response) error {
 		w.Reply = &wirepb.Response_RangeInfo{RangeInfo: m}
 	case *LookupRangeReply:
 		w.Reply = &wirepb.Response_LookupRange{LookupRange: &wirepb.LookupRangeReply{Descriptor_: descToWire(&a.Descriptor)}}
+	case *FreezeReply:
+		w.Reply = &wirepb.Response_Freeze{Freeze: &wirepb.FreezeReply{Descriptor_: descToWire(&a.Descriptor), At: tsToWire(a.At)}}
 	default:
 		return fmt.Errorf("%T does not travel", a)
 	}
@@ -259,6 +271,8 @@ func replyFromWire(w *wirepb.Response) (Reply, error) {
 		return r, nil
 	case *wirepb.Response_LookupRange:
 		return &LookupRangeReply{Descriptor: descFromWire(a.LookupRange.GetDescriptor_())}, nil
+	case *wirepb.Response_Freeze:
+		return &FreezeReply{Descriptor: descFromWire(a.Freeze.GetDescriptor_()), At: tsFromWire(a.Freeze.GetAt())}, nil
 	}
 	return nil, fmt.Errorf("reply of unknown kind %T", w.GetReply())
 }

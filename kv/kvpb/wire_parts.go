@@ -124,7 +124,7 @@ func txnFromWire(m *wirepb.Transaction) (*Transaction, error) {
 func descToWire(d *RangeDescriptor) *wirepb.RangeDescriptor {
 	m := &wirepb.RangeDescriptor{
 		RangeId: int64(d.RangeID), StartKey: d.StartKey, EndKey: d.EndKey, Generation: d.Generation, NextReplicaId: d.NextReplicaID,
-		StickyUntil: tsToWire(d.StickyUntil),
+		StickyUntil: tsToWire(d.StickyUntil), Absorbing: int64(d.Absorbing),
 	}
 	for _, r := range d.Replicas {
 		m.Replicas = append(m.Replicas, replicaToWire(r))
@@ -136,6 +136,7 @@ func descFromWire(m *wirepb.RangeDescriptor) RangeDescriptor {
 	d := RangeDescriptor{
 		RangeID: RangeID(m.GetRangeId()), StartKey: slices.Clip(m.GetStartKey()), EndKey: slices.Clip(m.GetEndKey()), Generation: m.GetGeneration(),
 		NextReplicaID: m.GetNextReplicaId(), StickyUntil: tsFromWire(m.GetStickyUntil()),
+		Absorbing: RangeID(m.GetAbsorbing()),
 	}
 	for _, r := range m.GetReplicas() {
 		d.Replicas = append(d.Replicas, replicaFromWire(r))

@@ -59,6 +59,9 @@ func (r *Replica) publish(ctx context.Context, d *kvpb.RangeDescriptor) error {
 // holdsLease says whether the replica serves its range now, without asking for it.
 func (r *Replica) holdsLease() bool {
 	l := r.lease.Load()
+	if r.frozen.Load() != nil {
+		return false
+	}
 	if l == nil {
 		return true // The only replica.
 	}

@@ -37,15 +37,18 @@ type counter struct {
 }
 
 // TestChaos moves money between accounts and counts, from all nodes, while nodes
-// crash and are cut off and ranges are split and moved. Reads at every timestamp
+// crash and are cut off and ranges are split, merged and moved. Reads at every timestamp
 // see all the money; an increment that was acknowledged is never missing, and a
 // counter never goes back; in the end all replicas are alike.
 func TestChaos(t *testing.T) { chaos(t, nil) }
 
-// TestChaosPlacement is TestChaos while the stores themselves move ranges, too.
+// TestChaosPlacement is TestChaos while the stores themselves move and merge ranges,
+// too.
 func TestChaosPlacement(t *testing.T) {
 	regions := map[kvpb.NodeID]string{1: "a", 2: "a", 3: "b", 4: "c"}
-	chaos(t, newPlaces(t, regions))
+	places := newPlaces(t, regions)
+	places.merges = true
+	chaos(t, places)
 }
 
 func chaos(t *testing.T, places *testPlaces) {
@@ -148,7 +151,7 @@ func chaos(t *testing.T, places *testPlaces) {
 
 	for end := time.Now().Add(*chaosDuration); time.Now().Before(end) && !t.Failed(); {
 		id := kvpb.NodeID(1 + rng.IntN(nodes))
-		switch what := rng.IntN(12); what {
+		switch what := rng.IntN(16); what {
 		case 0, 1:
 			c.partition(id)
 		case 2:
@@ -167,6 +170,10 @@ func chaos(t *testing.T, places *testPlaces) {
 				args.Remove = []kvpb.StoreID{other}
 			}
 			c.tryAdmin(kvpb.Request{Op: kvpb.OpAdminChangeReplicas, Key: accountKey(rng.IntN(chaosAccounts)), Args: args})
+		case 12, 13:
+			c.tryAdmin(kvpb.Request{Op: kvpb.OpAdminSplit, Key: accountKey(rng.IntN(chaosAccounts))})
+		case 14, 15:
+			c.tryAdmin(kvpb.Request{Op: kvpb.OpAdminMerge, Key: accountKey(rng.IntN(chaosAccounts))})
 		}
 		time.Sleep(time.Duration(rng.IntN(300)) * time.Millisecond)
 	}

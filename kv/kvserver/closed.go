@@ -73,6 +73,13 @@ func (c *closer) advance(target hlc.Timestamp) hlc.Timestamp {
 	return c.closed
 }
 
+// promised is above everything that was closed, or is about to be.
+func (c *closer) promised() hlc.Timestamp {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return hlc.Later(c.floor, c.closed)
+}
+
 // closedAt is what a replica was told: everything at or below ts is in the log up
 // to index.
 type closedAt struct {
@@ -114,7 +121,8 @@ func (s *Store) closeTimestamps() {
 			return nil
 		}
 		// Writers under the lease are counted; those of former leases are below its
-		// start in the log, and what they may still add to it has no effect.
+		// start in the log, and what they may still add to it has no effect. A freeze
+		// counts as one, so that nothing above it is closed.
 		l := r.lease.Load()
 		ts := r.closer.advance(target)
 		// The index is read after: what is closed is applied up to it.

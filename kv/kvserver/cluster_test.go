@@ -108,6 +108,7 @@ func (c *testCluster) start(id kvpb.NodeID, fs *testkit.CrashFS) *testNode {
 	}
 	if c.places != nil {
 		storeCfg.Stores, storeCfg.ZoneConfig, storeCfg.PlacementTick = c.stores, c.zoneConfig, 20*time.Millisecond
+		storeCfg.MergeQueue = func() bool { return c.places.merges }
 	}
 	store, err := Open(context.Background(), storeCfg)
 	if err != nil {

@@ -103,6 +103,14 @@ func (g *gcState) raise(span keys.Span, ts hlc.Timestamp) *gcState {
 	return n
 }
 
+// join returns g with all thresholds that are higher in o.
+func (g *gcState) join(o *gcState) *gcState {
+	for _, s := range o.spans {
+		g = g.raise(s.Span, s.ts)
+	}
+	return g
+}
+
 // insertTail adds the last part of a raised span, which may lie before spans that
 // were added already.
 func (g *gcState) insertTail(start, end keys.Key, ts hlc.Timestamp) {

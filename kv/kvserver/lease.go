@@ -72,6 +72,9 @@ func (r *Replica) usable(l *lease) bool {
 // sequence of the lease that allows it. Otherwise it returns a
 // *kvpb.NotLeaseholderError, or another error if nobody knows better.
 func (r *Replica) serve(ctx context.Context, ts hlc.Timestamp) (int64, error) {
+	if f := r.frozen.Load(); f != nil && r.group.Load() == nil {
+		return 0, r.awaitThaw(ctx, f)
+	}
 	if r.group.Load() == nil {
 		if r.lease.Load() != nil {
 			return 0, r.notLeaseholder(kvpb.ReplicaDescriptor{}) // Its group is being started, or could not be.
@@ -79,6 +82,12 @@ func (r *Replica) serve(ctx context.Context, ts hlc.Timestamp) (int64, error) {
 		return 0, nil // The only replica needs no lease.
 	}
 	for {
+		if f := r.frozen.Load(); f != nil {
+			if err := r.awaitThaw(ctx, f); err != nil {
+				return 0, err
+			}
+			continue
+		}
 		l := r.lease.Load()
 		now := r.store.clock.Now()
 		if now.Less(ts) {
@@ -110,6 +119,9 @@ func (r *Replica) serve(ctx context.Context, ts hlc.Timestamp) (int64, error) {
 // nobody else can have served meanwhile.
 func (r *Replica) stillServes(seq int64, ts hlc.Timestamp) error {
 	l := r.lease.Load()
+	if r.frozen.Load() != nil {
+		return r.notLeaseholder(kvpb.ReplicaDescriptor{})
+	}
 	if l == nil {
 		return nil
 	}

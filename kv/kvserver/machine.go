@@ -28,16 +28,17 @@ import (
 type machine struct {
 	r *Replica
 	// The state as of the last command that was staged.
-	desc  *kvpb.RangeDescriptor
-	lease *lease
-	stats storage.Stats
-	then  []func()
+	desc   *kvpb.RangeDescriptor
+	lease  *lease
+	frozen *frozen
+	stats  storage.Stats
+	then   []func()
 }
 
 var _ raftgroup.Machine = (*machine)(nil)
 
 func newMachine(r *Replica) *machine {
-	return &machine{r: r, desc: r.Desc(), lease: r.lease.Load(), stats: r.Stats()}
+	return &machine{r: r, desc: r.Desc(), lease: r.lease.Load(), frozen: r.frozen.Load(), stats: r.Stats()}
 }
 
 // Alone implements raftgroup.Machine: an ingestion does not go through the batch.
@@ -67,6 +68,12 @@ func (m *machine) Apply(b *storage.Batch, c raftgroup.Command) error {
 // command stages what cmd changes. The result is for its proposer: if it is not
 // nil, nothing was changed.
 func (m *machine) command(b *storage.Batch, cmd *kvserverpb.Command) (result, err error) {
+	if cmd.Thaw != nil {
+		return m.thaw(b, cmd.Thaw)
+	}
+	if m.frozen != nil {
+		return m.r.notLeaseholder(kvpb.ReplicaDescriptor{}), nil
+	}
 	if cmd.Lease != nil {
 		return m.newLease(b, cmd.Lease)
 	}
@@ -85,6 +92,12 @@ func (m *machine) command(b *storage.Batch, cmd *kvserverpb.Command) (result, er
 	}
 	if cmd.Split != nil {
 		return m.split(b, cmd.Split)
+	}
+	if cmd.Freeze != nil {
+		return m.freeze(b, cmd.Freeze)
+	}
+	if cmd.Merge != nil {
+		return m.merge(b, cmd.Merge)
 	}
 	if cmd.Range != nil {
 		return m.newDescriptor(b, cmd.Range)
@@ -213,6 +226,8 @@ func (m *machine) ApplyConfChange(b *storage.Batch, c raftgroup.Command) (bool, 
 	var result error
 	if cmd.LeaseSequence != m.lease.sequence {
 		result = m.r.notLeaseholder(m.lease.holder)
+	} else if m.frozen != nil {
+		result = m.r.notLeaseholder(kvpb.ReplicaDescriptor{})
 	} else if result, err = m.newDescriptor(b, cmd.Range); err != nil {
 		return false, err
 	}
@@ -230,6 +245,9 @@ func (m *machine) newDescriptor(b *storage.Batch, p *kvserverpb.RangeDescriptor)
 	}
 	if next.Generation != m.desc.Generation+1 {
 		return fmt.Errorf("%s is %s by now", next, m.desc), nil
+	}
+	if m.desc.Absorbing != 0 && next.Absorbing != 0 {
+		return fmt.Errorf("%s is about to absorb r%d", m.desc, m.desc.Absorbing), nil
 	}
 	if err := putLocalDescriptor(b, next); err != nil {
 		return nil, err
@@ -269,7 +287,7 @@ func (m *machine) split(b *storage.Batch, sp *kvserverpb.Split) (result, err err
 	if err != nil {
 		return nil, err
 	}
-	if left.Generation != m.desc.Generation+1 {
+	if left.Generation != m.desc.Generation+1 || m.desc.Absorbing != 0 {
 		return fmt.Errorf("%s is %s by now", left, m.desc), nil
 	}
 	r := m.r
@@ -403,16 +421,22 @@ func (m *machine) InstallSnapshot(b *storage.Batch, received any) error {
 	// what is yet to be applied.
 	r.givenUp.Store(max(r.givenUp.Load(), m.lease.sequence))
 	defer r.pending.endAll(&kvpb.AmbiguousResultError{Cause: errors.New("the replica was replaced by a snapshot")}, nil)
+	finishOverrun, err := r.store.stageOverrun(b, in.desc)
+	if err != nil {
+		return err
+	}
 	if err := r.store.eng.ReplaceSpans(in.spans, b); err != nil {
 		return err
 	}
 	m.desc = in.desc
-	gc, l, err := r.store.readRangeState(r.id)
+	gc, l, f, err := r.store.readRangeState(r.id)
 	if err != nil {
 		return err
 	}
-	m.lease, m.stats = l, in.stats
+	m.lease, m.frozen, m.stats = l, f, in.stats
 	m.then = append(m.then, func() {
+		finishOverrun()
+		r.setFrozen(f)
 		r.gc.Store(gc)
 		r.clearFormerSpan(in.desc)
 		r.desc.Store(in.desc)
@@ -433,7 +457,8 @@ func replicatedSpans(d *kvpb.RangeDescriptor) storage.SpanSet {
 	return storage.SpanSet{
 		User: d.Span(),
 		Local: []keys.Span{
-			{Key: rangeIDKey(d.RangeID, suffixGCThreshold)}, {Key: rangeIDKey(d.RangeID, suffixLease)}, addressedSpan(d.Span()),
+			{Key: rangeIDKey(d.RangeID, suffixFrozen)}, {Key: rangeIDKey(d.RangeID, suffixGCThreshold)}, {Key: rangeIDKey(d.RangeID, suffixLease)},
+			addressedSpan(d.Span()),
 		},
 	}
 }

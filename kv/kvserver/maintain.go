@@ -35,6 +35,8 @@ func (s *Store) maintain(ctx context.Context) {
 	}
 	gc := time.NewTicker(gcInterval)
 	defer gc.Stop()
+	merge := time.NewTicker(aloneMergeInterval)
+	defer merge.Stop()
 	publish := time.NewTicker(publishInterval)
 	defer publish.Stop()
 	if s.raft != nil {
@@ -55,12 +57,21 @@ func (s *Store) maintain(ctx context.Context) {
 			}
 		case <-stats.C:
 			err = s.persistIdle(false)
+		case <-merge.C:
+			if s.cfg.Network == nil {
+				err = s.mergeAllAlone(ctx)
+			}
 		case <-sweep.C:
 			err = s.sweepRecords(ctx)
 		case <-publish.C:
 			err = s.publishAll(ctx)
 			if n++; n%orphanTicks == 0 && err == nil && s.raft != nil {
 				s.async(s.removeOrphans)
+			}
+			if s.raft != nil && s.settling.CompareAndSwap(false, true) {
+				if !s.async(func(ctx context.Context) { s.wakeFrozen(ctx); s.settling.Store(false) }) {
+					return
+				}
 			}
 		case <-gc.C:
 			err = s.collectAll(ctx, s.cfg.GC != nil && s.cfg.GC.Eager)

@@ -26,7 +26,9 @@ func (s *Store) removeOrphans(ctx context.Context) {
 	s.forgetBlanks()
 	_ = s.eachReplica(func(r *Replica) error {
 		g := r.group.Load()
-		if g == nil || g.Status().IsLeader() || !missesLeader(g) && !(g.Quiesced() && (int64(r.id)+turn)%orphanTurns == 0) {
+		// One that is frozen may lead others that were absorbed long ago.
+		asleep := g != nil && g.Quiesced() && (int64(r.id)+turn)%orphanTurns == 0
+		if g == nil || r.frozen.Load() == nil && (g.Status().IsLeader() || !missesLeader(g) && !asleep) {
 			return ctx.Err()
 		}
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -39,9 +41,23 @@ func (s *Store) removeOrphans(ctx context.Context) {
 		if me, ok := d.ReplicaOn(s.ident.StoreID); d.RangeID == r.id && ok && me.ReplicaID == r.replicaID {
 			return nil
 		}
+		if d.RangeID != r.id && s.willAbsorb(r) {
+			return nil
+		}
 		s.removeReplica(ctx, r, r.replicaID+1)
 		return nil
 	})
+}
+
+// willAbsorb says whether r is frozen and the replica here of the range that froze it
+// has not come as far as to absorb it: then that needs it.
+func (s *Store) willAbsorb(r *Replica) bool {
+	f := r.frozen.Load()
+	if f == nil {
+		return false
+	}
+	left := s.replica(f.by)
+	return left != nil && left.Desc().Generation <= f.claim || s.blank(f.by) != nil
 }
 
 // missesLeader says whether nobody leads the group, as far as is known here. A replica

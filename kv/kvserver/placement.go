@@ -28,6 +28,7 @@ type placement struct {
 	wake chan struct{}
 
 	urgent chan struct{} // slots of steps that mend
+	merges chan struct{} // slots of merges
 
 	mu struct {
 		sync.Mutex
@@ -38,8 +39,12 @@ type placement struct {
 		stores []allocator.Store
 		shifts []shift
 		calm   int // steps that may be taken before the next tick only to even out the load
+		asks   int // neighbours on other stores that may be asked about before the next tick
 		report PlacementReport
 		wrong  map[kvpb.RangeID][]allocator.Violation
+
+		starts     map[string]*Replica // see neighbour
+		startsAsOf time.Time
 	}
 }
 
@@ -55,7 +60,7 @@ type shift struct {
 // PlacementReport says what was done, since the store was opened, and what is wrong
 // now with the ranges that it is in charge of.
 type PlacementReport struct {
-	Splits, ReplicaChanges, LeaseTransfers, Failures int64
+	Splits, Merges, ReplicaChanges, LeaseTransfers, Failures int64
 	// Numbers of ranges. Those without a leader have nobody in charge: every store
 	// that has a replica counts them.
 	Unavailable, UnderReplicated, OverReplicated, ConstraintViolations int
@@ -79,7 +84,7 @@ const (
 )
 
 func newPlacement(s *Store) *placement {
-	p := &placement{s: s, wake: make(chan struct{}, 1), urgent: make(chan struct{}, urgentSteps)}
+	p := &placement{s: s, wake: make(chan struct{}, 1), urgent: make(chan struct{}, urgentSteps), merges: make(chan struct{}, 1)}
 	p.mu.due, p.mu.busy, p.mu.failed = map[kvpb.RangeID]time.Time{}, map[kvpb.RangeID]bool{}, map[kvpb.RangeID]int{}
 	p.mu.wrong = map[kvpb.RangeID][]allocator.Violation{}
 	return p
@@ -176,7 +181,7 @@ func (p *placement) refresh() (news bool) {
 	defer p.mu.Unlock()
 	old := p.mu.stores
 	p.mu.stores = next
-	p.mu.calm = 1
+	p.mu.calm, p.mu.asks = 1, 1
 	now := time.Now()
 	p.mu.shifts = slices.DeleteFunc(p.mu.shifts, func(s shift) bool { return s.until.Before(now) || s.told(next) })
 	return !slices.EqualFunc(old, next, func(a, b allocator.Store) bool {
@@ -363,7 +368,7 @@ func (p *placement) step(ctx context.Context, r *Replica) (next, error) {
 	p.mu.Unlock()
 	switch {
 	case a.Kind == allocator.None:
-		return lookSometime, nil
+		return p.maybeMerge(ctx, r, &zone)
 	case a.Purpose.Urgent():
 		select {
 		case p.urgent <- struct{}{}:

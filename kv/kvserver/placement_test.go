@@ -24,6 +24,7 @@ import (
 type testPlaces struct {
 	regions   map[kvpb.NodeID]string
 	deadAfter time.Duration
+	merges    bool // small ranges are merged
 	// Guarded by the cluster's lock.
 	stopped bool
 	left    map[kvpb.NodeID]time.Time // when a node was halted

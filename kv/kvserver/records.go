@@ -22,6 +22,7 @@ import (
 //	01 'i' <range id> "gcth"            GC threshold
 //	01 'i' <range id> "stat"            Stats, as of the last orderly stop
 //	01 'i' <range id> "leas"            Lease
+//	01 'i' <range id> "frzn"            Freeze, while the range waits to be absorbed by its left neighbour
 //	01 'i' <range id> "gone"            the least replica id that may come to this store
 //	01 'i' <range id> "blnk"            id of a replica that has only voted so far
 //	01 'i' <range id> "rlog" …          log and applied state of the replica (package raftgroup)
@@ -36,6 +37,7 @@ const (
 	suffixGCThreshold     = "gcth"
 	suffixStats           = "stat"
 	suffixLease           = "leas"
+	suffixFrozen          = "frzn"
 	suffixGone            = "gone"
 	suffixBlank           = "blnk"
 	suffixRaft            = "rlog"
@@ -175,6 +177,7 @@ func descriptorToProto(d *kvpb.RangeDescriptor) *kvserverpb.RangeDescriptor {
 	m := &kvserverpb.RangeDescriptor{
 		RangeId: int64(d.RangeID), StartKey: d.StartKey, EndKey: d.EndKey,
 		Generation: d.Generation, NextReplicaId: d.NextReplicaID, StickyUntil: tsToProto(d.StickyUntil),
+		Absorbing: int64(d.Absorbing),
 	}
 	for _, r := range d.Replicas {
 		m.Replicas = append(m.Replicas, replicaToProto(r))
@@ -204,6 +207,7 @@ func descriptorFromProto(m *kvserverpb.RangeDescriptor) (*kvpb.RangeDescriptor, 
 	d := &kvpb.RangeDescriptor{
 		RangeID: kvpb.RangeID(m.GetRangeId()), StartKey: m.GetStartKey(), EndKey: m.GetEndKey(),
 		Generation: m.GetGeneration(), NextReplicaID: m.GetNextReplicaId(), StickyUntil: tsFromProto(m.GetStickyUntil()),
+		Absorbing: kvpb.RangeID(m.GetAbsorbing()),
 	}
 	for _, r := range m.GetReplicas() {
 		d.Replicas = append(d.Replicas, replicaFromProto(r))

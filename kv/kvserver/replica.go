@@ -38,6 +38,7 @@ type Replica struct {
 	group      atomic.Pointer[raftgroup.Group]
 	lease      atomic.Pointer[lease]
 	floor      atomic.Pointer[hlc.Timestamp] // see floorAt
+	frozen     atomic.Pointer[frozen]        // nil: it is not
 	leasing    sync.Mutex                    // one lease request at a time
 	givenUp    atomic.Int64                  // sequence of the last lease that this replica asked to be another's
 	extending  atomic.Bool
@@ -145,6 +146,12 @@ func (r *Replica) admin(ctx context.Context, ba *kvpb.BatchRequest) (*kvpb.Batch
 		err = r.setSticky(ctx, ba, hlc.Timestamp{})
 	case kvpb.OpAdminScatter:
 		err = r.scatter(ctx)
+	case kvpb.OpAdminMerge:
+		reply, err := r.adminMerge(ctx, ba)
+		if err != nil {
+			return nil, err
+		}
+		return &kvpb.BatchResponse{Responses: []kvpb.Response{{Reply: reply}}}, nil
 	default:
 		var sticky hlc.Timestamp
 		if args, ok := q.Args.(*kvpb.SplitArgs); ok {
@@ -207,6 +214,9 @@ func (r *Replica) read(ctx context.Context, ba *kvpb.BatchRequest, w *waiting) (
 			if err := r.latches.waitForWriters(ctx, ba.Requests[i].Span(), ts); err != nil {
 				return nil, err
 			}
+		}
+		if r.frozen.Load() != nil {
+			continue // Writers may be at another range by now.
 		}
 		if err := r.checkKeys(ba); err != nil {
 			return nil, err // It was split while we waited.
@@ -405,6 +415,10 @@ func (r *Replica) latchFor(ba *kvpb.BatchRequest) *latch {
 			}
 		case kvpb.OpGC:
 			la.spans = append(la.spans, q.Span()) // The threshold keeps readers away.
+			if args, ok := q.Args.(*kvpb.GCArgs); ok && args.Garbage.Empty() {
+				// All thresholds are one value: of two that raise it, the second sees the first.
+				records = append(records, keys.Span{Key: rangeIDKey(r.id, suffixGCThreshold)})
+			}
 		case kvpb.OpAddSSTable, kvpb.OpDeleteRangeTombstone, kvpb.OpClearRange:
 			la.spans = append(la.spans, q.Span())
 			stopReaders(hlc.Timestamp{})

@@ -133,6 +133,9 @@ func (r *Replica) changeReplicas(ctx context.Context, args *kvpb.ChangeReplicasA
 	if _, err := r.serve(ctx, hlc.Timestamp{}); err != nil {
 		return err
 	}
+	if err := r.settle(ctx); err != nil {
+		return err
+	}
 	if g := r.Desc().Generation; args.Generation != 0 && args.Generation != g {
 		return fmt.Errorf("%s has changed since it was of generation %d", r.Desc(), args.Generation)
 	}
@@ -561,10 +564,10 @@ func (in *receivedRange) Close() error {
 }
 
 // checkRoomFor refuses a range whose keys another replica of this store has: most
-// likely it is about to be split.
+// likely it is about to be split. One whose range was absorbed makes room.
 func (s *Store) checkRoomFor(desc *kvpb.RangeDescriptor) error {
 	for _, o := range *s.replicas.byID.Load() {
-		if d := o.Desc(); d.RangeID != desc.RangeID && d.Span().Overlaps(desc.Span()) {
+		if d := o.Desc(); d.RangeID != desc.RangeID && d.Span().Overlaps(desc.Span()) && !overrun(d, desc) {
 			return fmt.Errorf("%s is in the way of a snapshot of %s", d, desc)
 		}
 	}

@@ -2,7 +2,6 @@ package kvserver
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/holdfastdb/holdfast/internal/hlc"
@@ -71,18 +70,9 @@ func (r *Replica) adminSplit(ctx context.Context, ba *kvpb.BatchRequest, sticky 
 	} else {
 		err = r.replicate(ctx, p.command(seq), nil)
 	}
-	if late := (*errUnderway)(nil); errors.As(err, &late) {
-		// What is evaluated from here on could come behind the split, in the log of the
-		// left side only. So nobody gets in until it is known what became of it.
-		underway = true
-		finish := func(context.Context) {
-			<-late.done
-			release()
-		}
-		if !r.store.async(finish) {
-			finish(ctx) // Close answers all who wait.
-		}
-	}
+	// What is evaluated from here on could come behind the split, in the log of the
+	// left side only. So nobody gets in until it is known what became of it.
+	underway = r.releaseWhenKnown(err, release)
 	if err != nil {
 		return err
 	}
@@ -116,6 +106,10 @@ func (r *Replica) wholeRange() *latch {
 // until release, and checks that it still is what the request is for.
 func (r *Replica) latchWhole(ctx context.Context, ba *kvpb.BatchRequest) (release func(), leaseSequence int64, err error) {
 	if err := r.changing.lock(ctx); err != nil {
+		return nil, 0, err
+	}
+	if err := r.settle(ctx); err != nil {
+		r.changing.unlock()
 		return nil, 0, err
 	}
 	la := r.wholeRange()

@@ -56,6 +56,8 @@ type Config struct {
 	// should be; without, it leaves them where they are.
 	Stores     func() []allocator.Store
 	ZoneConfig ZoneFunc
+	// MergeQueue says whether small ranges are merged; nil: they are not.
+	MergeQueue func() bool
 	// PlacementTick is how often it looks what there is to do. Zero: one second.
 	PlacementTick time.Duration
 	// TickInterval is the unit of raft's timeouts. Zero: 200 ms.
@@ -103,6 +105,11 @@ type Store struct {
 	asyncLock sync.Mutex // held between asking whether the store is closing and bg.Go
 	closed    atomic.Bool
 	inFlight  atomic.Int64 // requests being evaluated
+
+	// testMerge, if set, is asked before steps of a merge; false: it ends there, as if
+	// whoever works on it had died.
+	testMerge func(kvpb.MergeStep) bool
+	settling  atomic.Bool // see wakeFrozen
 
 	followerReads atomic.Int64 // batches that were served without the lease
 	orphanTurn    atomic.Int64 // of removeOrphans
@@ -326,6 +333,7 @@ func (s *Store) Engine() *storage.Engine { return s.eng }
 // keyspace.
 func (s *Store) loadReplicas() error {
 	byID := map[kvpb.RangeID]*Replica{}
+	var inOrder []*Replica
 	var at keys.Key
 	err := s.eng.Scan(keys.LocalRangePrefix, keys.LocalRangePrefix.PrefixEnd(), func(k keys.Key, v []byte) (bool, error) {
 		start, suffix, err := decodeAddressedKey(k)
@@ -346,6 +354,7 @@ func (s *Store) loadReplicas() error {
 			return false, err
 		}
 		byID[d.RangeID] = r
+		inOrder = append(inOrder, r)
 		return true, nil
 	})
 	if err != nil {
@@ -357,7 +366,8 @@ func (s *Store) loadReplicas() error {
 	// Groups run from when they are joined, and what they apply may look for others
 	// or add them.
 	s.replicas.byID.Store(&byID)
-	for _, r := range byID {
+	// From the right: a group may absorb the range to its right as soon as it runs.
+	for _, r := range slices.Backward(inOrder) {
 		if r.lease.Load() != nil {
 			if err := r.joinGroup(); err != nil {
 				return fmt.Errorf("loading %s: %w", r.Desc(), err)
@@ -377,11 +387,12 @@ func (s *Store) makeReplica(d *kvpb.RangeDescriptor) *Replica {
 // newReplica returns the replica of a range whose state is on disk.
 func (s *Store) newReplica(d *kvpb.RangeDescriptor) (*Replica, error) {
 	r := s.makeReplica(d)
-	gc, l, err := s.readRangeState(d.RangeID)
+	gc, l, f, err := s.readRangeState(d.RangeID)
 	if err != nil {
 		return nil, err
 	}
 	r.gc.Store(gc)
+	r.setFrozen(f)
 	if b, ok, err := s.eng.Get(rangeIDKey(d.RangeID, suffixStats)); err != nil {
 		return nil, err
 	} else if ok {
@@ -406,19 +417,26 @@ func (s *Store) newReplica(d *kvpb.RangeDescriptor) (*Replica, error) {
 
 // readRangeState reads what a replica keeps in memory of its range's state. Without
 // a lease the range has no group.
-func (s *Store) readRangeState(id kvpb.RangeID) (gc *gcState, l *lease, err error) {
+func (s *Store) readRangeState(id kvpb.RangeID) (gc *gcState, l *lease, f *frozen, err error) {
 	b, ok, err := s.eng.Get(rangeIDKey(id, suffixGCThreshold))
 	if err == nil && ok {
 		gc, err = decodeGCState(b)
 	}
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
+	}
+	b, ok, err = s.eng.Get(rangeIDKey(id, suffixFrozen))
+	if err == nil && ok {
+		f, err = decodeFrozen(b)
+	}
+	if err != nil {
+		return nil, nil, nil, err
 	}
 	b, ok, err = s.eng.Get(rangeIDKey(id, suffixLease))
 	if err == nil && ok {
 		l, err = decodeLease(b)
 	}
-	return gc, l, err
+	return gc, l, f, err
 }
 
 // replica returns the replica of a range, or nil.

@@ -186,6 +186,9 @@ func (e *Engine) Metrics() *pebble.Metrics { return e.db.Metrics() }
 // Flush writes the memtables to disk.
 func (e *Engine) Flush() error { return markEngineError(e.db.Flush()) }
 
+// SyncLog returns when everything that was committed before is durable.
+func (e *Engine) SyncLog() error { return markEngineError(e.db.LogData(nil, pebble.Sync)) }
+
 // Compact rewrites the span [start, end) into the lowest level.
 func (e *Engine) Compact(ctx context.Context, start, end keys.Key) error {
 	return markEngineError(e.db.Compact(ctx, EncodeMVCCKey(start, zeroTS), EncodeMVCCKey(end, zeroTS), true))

@@ -473,6 +473,7 @@ type RangeDescriptor struct {
 	Generation    int64                  `protobuf:"varint,5,opt,name=generation,proto3" json:"generation,omitempty"`
 	NextReplicaId int32                  `protobuf:"varint,6,opt,name=next_replica_id,json=nextReplicaId,proto3" json:"next_replica_id,omitempty"`
 	StickyUntil   *Timestamp             `protobuf:"bytes,7,opt,name=sticky_until,json=stickyUntil,proto3" json:"sticky_until,omitempty"`
+	Absorbing     int64                  `protobuf:"varint,8,opt,name=absorbing,proto3" json:"absorbing,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -554,6 +555,13 @@ func (x *RangeDescriptor) GetStickyUntil() *Timestamp {
 		return x.StickyUntil
 	}
 	return nil
+}
+
+func (x *RangeDescriptor) GetAbsorbing() int64 {
+	if x != nil {
+		return x.Absorbing
+	}
+	return 0
 }
 
 type Header struct {
@@ -1729,6 +1737,90 @@ func (x *SplitArgs) GetStickyUntil() *Timestamp {
 	return nil
 }
 
+type MergeArgs struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Step          uint32                 `protobuf:"varint,1,opt,name=step,proto3" json:"step,omitempty"`
+	RangeId       int64                  `protobuf:"varint,2,opt,name=range_id,json=rangeId,proto3" json:"range_id,omitempty"`
+	Generation    int64                  `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
+	LeftId        int64                  `protobuf:"varint,4,opt,name=left_id,json=leftId,proto3" json:"left_id,omitempty"`
+	LeftStart     []byte                 `protobuf:"bytes,5,opt,name=left_start,json=leftStart,proto3" json:"left_start,omitempty"`
+	Claim         int64                  `protobuf:"varint,6,opt,name=claim,proto3" json:"claim,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MergeArgs) Reset() {
+	*x = MergeArgs{}
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MergeArgs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MergeArgs) ProtoMessage() {}
+
+func (x *MergeArgs) ProtoReflect() protoreflect.Message {
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MergeArgs.ProtoReflect.Descriptor instead.
+func (*MergeArgs) Descriptor() ([]byte, []int) {
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *MergeArgs) GetStep() uint32 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
+func (x *MergeArgs) GetRangeId() int64 {
+	if x != nil {
+		return x.RangeId
+	}
+	return 0
+}
+
+func (x *MergeArgs) GetGeneration() int64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *MergeArgs) GetLeftId() int64 {
+	if x != nil {
+		return x.LeftId
+	}
+	return 0
+}
+
+func (x *MergeArgs) GetLeftStart() []byte {
+	if x != nil {
+		return x.LeftStart
+	}
+	return nil
+}
+
+func (x *MergeArgs) GetClaim() int64 {
+	if x != nil {
+		return x.Claim
+	}
+	return 0
+}
+
 type Request struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Op       uint32                 `protobuf:"varint,1,opt,name=op,proto3" json:"op,omitempty"`
@@ -1757,6 +1849,7 @@ type Request struct {
 	//	*Request_ChangeReplicas
 	//	*Request_TransferLease
 	//	*Request_Split
+	//	*Request_Merge
 	Args          isRequest_Args `protobuf_oneof:"args"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1764,7 +1857,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[26]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1776,7 +1869,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[26]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1789,7 +1882,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{26}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Request) GetOp() uint32 {
@@ -1999,6 +2092,15 @@ func (x *Request) GetSplit() *SplitArgs {
 	return nil
 }
 
+func (x *Request) GetMerge() *MergeArgs {
+	if x != nil {
+		if x, ok := x.Args.(*Request_Merge); ok {
+			return x.Merge
+		}
+	}
+	return nil
+}
+
 type isRequest_Args interface {
 	isRequest_Args()
 }
@@ -2067,6 +2169,10 @@ type Request_Split struct {
 	Split *SplitArgs `protobuf:"bytes,25,opt,name=split,proto3,oneof"`
 }
 
+type Request_Merge struct {
+	Merge *MergeArgs `protobuf:"bytes,26,opt,name=merge,proto3,oneof"`
+}
+
 func (*Request_EndTxn) isRequest_Args() {}
 
 func (*Request_PushTxn) isRequest_Args() {}
@@ -2099,6 +2205,8 @@ func (*Request_TransferLease) isRequest_Args() {}
 
 func (*Request_Split) isRequest_Args() {}
 
+func (*Request_Merge) isRequest_Args() {}
+
 type BatchRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Header        *Header                `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
@@ -2111,7 +2219,7 @@ type BatchRequest struct {
 
 func (x *BatchRequest) Reset() {
 	*x = BatchRequest{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[27]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2123,7 +2231,7 @@ func (x *BatchRequest) String() string {
 func (*BatchRequest) ProtoMessage() {}
 
 func (x *BatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[27]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2136,7 +2244,7 @@ func (x *BatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchRequest.ProtoReflect.Descriptor instead.
 func (*BatchRequest) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{27}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *BatchRequest) GetHeader() *Header {
@@ -2180,7 +2288,7 @@ type PushTxnReply struct {
 
 func (x *PushTxnReply) Reset() {
 	*x = PushTxnReply{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[28]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2192,7 +2300,7 @@ func (x *PushTxnReply) String() string {
 func (*PushTxnReply) ProtoMessage() {}
 
 func (x *PushTxnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[28]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2205,7 +2313,7 @@ func (x *PushTxnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushTxnReply.ProtoReflect.Descriptor instead.
 func (*PushTxnReply) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{28}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *PushTxnReply) GetStatus() uint32 {
@@ -2252,7 +2360,7 @@ type HeartbeatReply struct {
 
 func (x *HeartbeatReply) Reset() {
 	*x = HeartbeatReply{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[29]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2264,7 +2372,7 @@ func (x *HeartbeatReply) String() string {
 func (*HeartbeatReply) ProtoMessage() {}
 
 func (x *HeartbeatReply) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[29]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2277,7 +2385,7 @@ func (x *HeartbeatReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatReply.ProtoReflect.Descriptor instead.
 func (*HeartbeatReply) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{29}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *HeartbeatReply) GetStatus() uint32 {
@@ -2311,7 +2419,7 @@ type IndexSummary struct {
 
 func (x *IndexSummary) Reset() {
 	*x = IndexSummary{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[30]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2323,7 +2431,7 @@ func (x *IndexSummary) String() string {
 func (*IndexSummary) ProtoMessage() {}
 
 func (x *IndexSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[30]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2336,7 +2444,7 @@ func (x *IndexSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexSummary.ProtoReflect.Descriptor instead.
 func (*IndexSummary) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{30}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *IndexSummary) GetTableId() uint32 {
@@ -2468,7 +2576,7 @@ type ExportReply struct {
 
 func (x *ExportReply) Reset() {
 	*x = ExportReply{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[31]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2480,7 +2588,7 @@ func (x *ExportReply) String() string {
 func (*ExportReply) ProtoMessage() {}
 
 func (x *ExportReply) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[31]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2493,7 +2601,7 @@ func (x *ExportReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportReply.ProtoReflect.Descriptor instead.
 func (*ExportReply) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{31}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ExportReply) GetSst() []byte {
@@ -2568,7 +2676,7 @@ type AddSSTableReply struct {
 
 func (x *AddSSTableReply) Reset() {
 	*x = AddSSTableReply{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[32]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2580,7 +2688,7 @@ func (x *AddSSTableReply) String() string {
 func (*AddSSTableReply) ProtoMessage() {}
 
 func (x *AddSSTableReply) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[32]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2593,7 +2701,7 @@ func (x *AddSSTableReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddSSTableReply.ProtoReflect.Descriptor instead.
 func (*AddSSTableReply) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{32}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *AddSSTableReply) GetTimestamp() *Timestamp {
@@ -2618,7 +2726,7 @@ type RangeInfoReply struct {
 
 func (x *RangeInfoReply) Reset() {
 	*x = RangeInfoReply{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[33]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2630,7 +2738,7 @@ func (x *RangeInfoReply) String() string {
 func (*RangeInfoReply) ProtoMessage() {}
 
 func (x *RangeInfoReply) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[33]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2643,7 +2751,7 @@ func (x *RangeInfoReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RangeInfoReply.ProtoReflect.Descriptor instead.
 func (*RangeInfoReply) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{33}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RangeInfoReply) GetDescriptor_() *RangeDescriptor {
@@ -2704,7 +2812,7 @@ type LookupRangeReply struct {
 
 func (x *LookupRangeReply) Reset() {
 	*x = LookupRangeReply{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[34]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2716,7 +2824,7 @@ func (x *LookupRangeReply) String() string {
 func (*LookupRangeReply) ProtoMessage() {}
 
 func (x *LookupRangeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[34]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2729,12 +2837,64 @@ func (x *LookupRangeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LookupRangeReply.ProtoReflect.Descriptor instead.
 func (*LookupRangeReply) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{34}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *LookupRangeReply) GetDescriptor_() *RangeDescriptor {
 	if x != nil {
 		return x.Descriptor_
+	}
+	return nil
+}
+
+type FreezeReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Descriptor_   *RangeDescriptor       `protobuf:"bytes,1,opt,name=descriptor,proto3" json:"descriptor,omitempty"`
+	At            *Timestamp             `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FreezeReply) Reset() {
+	*x = FreezeReply{}
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FreezeReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FreezeReply) ProtoMessage() {}
+
+func (x *FreezeReply) ProtoReflect() protoreflect.Message {
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FreezeReply.ProtoReflect.Descriptor instead.
+func (*FreezeReply) Descriptor() ([]byte, []int) {
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *FreezeReply) GetDescriptor_() *RangeDescriptor {
+	if x != nil {
+		return x.Descriptor_
+	}
+	return nil
+}
+
+func (x *FreezeReply) GetAt() *Timestamp {
+	if x != nil {
+		return x.At
 	}
 	return nil
 }
@@ -2754,6 +2914,7 @@ type Response struct {
 	//	*Response_AddSstable
 	//	*Response_RangeInfo
 	//	*Response_LookupRange
+	//	*Response_Freeze
 	Reply         isResponse_Reply `protobuf_oneof:"reply"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2761,7 +2922,7 @@ type Response struct {
 
 func (x *Response) Reset() {
 	*x = Response{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[35]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2773,7 +2934,7 @@ func (x *Response) String() string {
 func (*Response) ProtoMessage() {}
 
 func (x *Response) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[35]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2786,7 +2947,7 @@ func (x *Response) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Response.ProtoReflect.Descriptor instead.
 func (*Response) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{35}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Response) GetKvs() []byte {
@@ -2871,6 +3032,15 @@ func (x *Response) GetLookupRange() *LookupRangeReply {
 	return nil
 }
 
+func (x *Response) GetFreeze() *FreezeReply {
+	if x != nil {
+		if x, ok := x.Reply.(*Response_Freeze); ok {
+			return x.Freeze
+		}
+	}
+	return nil
+}
+
 type isResponse_Reply interface {
 	isResponse_Reply()
 }
@@ -2899,6 +3069,10 @@ type Response_LookupRange struct {
 	LookupRange *LookupRangeReply `protobuf:"bytes,15,opt,name=lookup_range,json=lookupRange,proto3,oneof"`
 }
 
+type Response_Freeze struct {
+	Freeze *FreezeReply `protobuf:"bytes,16,opt,name=freeze,proto3,oneof"`
+}
+
 func (*Response_PushTxn) isResponse_Reply() {}
 
 func (*Response_Heartbeat) isResponse_Reply() {}
@@ -2911,6 +3085,8 @@ func (*Response_RangeInfo) isResponse_Reply() {}
 
 func (*Response_LookupRange) isResponse_Reply() {}
 
+func (*Response_Freeze) isResponse_Reply() {}
+
 type TxnUpdate struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Status         uint32                 `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"`
@@ -2922,7 +3098,7 @@ type TxnUpdate struct {
 
 func (x *TxnUpdate) Reset() {
 	*x = TxnUpdate{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[36]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2934,7 +3110,7 @@ func (x *TxnUpdate) String() string {
 func (*TxnUpdate) ProtoMessage() {}
 
 func (x *TxnUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[36]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2947,7 +3123,7 @@ func (x *TxnUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TxnUpdate.ProtoReflect.Descriptor instead.
 func (*TxnUpdate) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{36}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *TxnUpdate) GetStatus() uint32 {
@@ -2984,7 +3160,7 @@ type BatchResponse struct {
 
 func (x *BatchResponse) Reset() {
 	*x = BatchResponse{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[37]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2996,7 +3172,7 @@ func (x *BatchResponse) String() string {
 func (*BatchResponse) ProtoMessage() {}
 
 func (x *BatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[37]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3009,7 +3185,7 @@ func (x *BatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResponse.ProtoReflect.Descriptor instead.
 func (*BatchResponse) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{37}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *BatchResponse) GetResponses() []*Response {
@@ -3058,7 +3234,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[38]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3070,7 +3246,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[38]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3083,7 +3259,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Error) GetNodes() []*ErrorNode {
@@ -3126,7 +3302,7 @@ type ErrorNode struct {
 
 func (x *ErrorNode) Reset() {
 	*x = ErrorNode{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[39]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3138,7 +3314,7 @@ func (x *ErrorNode) String() string {
 func (*ErrorNode) ProtoMessage() {}
 
 func (x *ErrorNode) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[39]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3151,7 +3327,7 @@ func (x *ErrorNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode.ProtoReflect.Descriptor instead.
 func (*ErrorNode) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{39}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ErrorNode) GetCauses() uint32 {
@@ -3508,7 +3684,7 @@ type ErrorNode_PgError struct {
 
 func (x *ErrorNode_PgError) Reset() {
 	*x = ErrorNode_PgError{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[40]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3520,7 +3696,7 @@ func (x *ErrorNode_PgError) String() string {
 func (*ErrorNode_PgError) ProtoMessage() {}
 
 func (x *ErrorNode_PgError) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[40]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3533,7 +3709,7 @@ func (x *ErrorNode_PgError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_PgError.ProtoReflect.Descriptor instead.
 func (*ErrorNode_PgError) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{39, 0}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{41, 0}
 }
 
 func (x *ErrorNode_PgError) GetSeverity() string {
@@ -3638,7 +3814,7 @@ type ErrorNode_ConditionFailed struct {
 
 func (x *ErrorNode_ConditionFailed) Reset() {
 	*x = ErrorNode_ConditionFailed{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[41]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3650,7 +3826,7 @@ func (x *ErrorNode_ConditionFailed) String() string {
 func (*ErrorNode_ConditionFailed) ProtoMessage() {}
 
 func (x *ErrorNode_ConditionFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[41]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3663,7 +3839,7 @@ func (x *ErrorNode_ConditionFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_ConditionFailed.ProtoReflect.Descriptor instead.
 func (*ErrorNode_ConditionFailed) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{39, 1}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{41, 1}
 }
 
 func (x *ErrorNode_ConditionFailed) GetKey() []byte {
@@ -3698,7 +3874,7 @@ type ErrorNode_WriteTooOld struct {
 
 func (x *ErrorNode_WriteTooOld) Reset() {
 	*x = ErrorNode_WriteTooOld{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[42]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3710,7 +3886,7 @@ func (x *ErrorNode_WriteTooOld) String() string {
 func (*ErrorNode_WriteTooOld) ProtoMessage() {}
 
 func (x *ErrorNode_WriteTooOld) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[42]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3723,7 +3899,7 @@ func (x *ErrorNode_WriteTooOld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_WriteTooOld.ProtoReflect.Descriptor instead.
 func (*ErrorNode_WriteTooOld) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{39, 2}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{41, 2}
 }
 
 func (x *ErrorNode_WriteTooOld) GetKey() []byte {
@@ -3759,7 +3935,7 @@ type ErrorNode_Uncertainty struct {
 
 func (x *ErrorNode_Uncertainty) Reset() {
 	*x = ErrorNode_Uncertainty{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[43]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3771,7 +3947,7 @@ func (x *ErrorNode_Uncertainty) String() string {
 func (*ErrorNode_Uncertainty) ProtoMessage() {}
 
 func (x *ErrorNode_Uncertainty) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[43]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3784,7 +3960,7 @@ func (x *ErrorNode_Uncertainty) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_Uncertainty.ProtoReflect.Descriptor instead.
 func (*ErrorNode_Uncertainty) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{39, 3}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{41, 3}
 }
 
 func (x *ErrorNode_Uncertainty) GetKey() []byte {
@@ -3826,7 +4002,7 @@ type ErrorNode_RetryTxn struct {
 
 func (x *ErrorNode_RetryTxn) Reset() {
 	*x = ErrorNode_RetryTxn{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[44]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3838,7 +4014,7 @@ func (x *ErrorNode_RetryTxn) String() string {
 func (*ErrorNode_RetryTxn) ProtoMessage() {}
 
 func (x *ErrorNode_RetryTxn) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[44]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3851,7 +4027,7 @@ func (x *ErrorNode_RetryTxn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_RetryTxn.ProtoReflect.Descriptor instead.
 func (*ErrorNode_RetryTxn) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{39, 4}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{41, 4}
 }
 
 func (x *ErrorNode_RetryTxn) GetReason() string {
@@ -3885,7 +4061,7 @@ type ErrorNode_LockNotAvailable struct {
 
 func (x *ErrorNode_LockNotAvailable) Reset() {
 	*x = ErrorNode_LockNotAvailable{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[45]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3897,7 +4073,7 @@ func (x *ErrorNode_LockNotAvailable) String() string {
 func (*ErrorNode_LockNotAvailable) ProtoMessage() {}
 
 func (x *ErrorNode_LockNotAvailable) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[45]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3910,7 +4086,7 @@ func (x *ErrorNode_LockNotAvailable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_LockNotAvailable.ProtoReflect.Descriptor instead.
 func (*ErrorNode_LockNotAvailable) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{39, 5}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{41, 5}
 }
 
 func (x *ErrorNode_LockNotAvailable) GetKey() []byte {
@@ -3937,7 +4113,7 @@ type ErrorNode_BeforeGC struct {
 
 func (x *ErrorNode_BeforeGC) Reset() {
 	*x = ErrorNode_BeforeGC{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[46]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3949,7 +4125,7 @@ func (x *ErrorNode_BeforeGC) String() string {
 func (*ErrorNode_BeforeGC) ProtoMessage() {}
 
 func (x *ErrorNode_BeforeGC) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[46]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3962,7 +4138,7 @@ func (x *ErrorNode_BeforeGC) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_BeforeGC.ProtoReflect.Descriptor instead.
 func (*ErrorNode_BeforeGC) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{39, 6}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{41, 6}
 }
 
 func (x *ErrorNode_BeforeGC) GetTimestamp() *Timestamp {
@@ -3989,7 +4165,7 @@ type ErrorNode_KeyMismatch struct {
 
 func (x *ErrorNode_KeyMismatch) Reset() {
 	*x = ErrorNode_KeyMismatch{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[47]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4001,7 +4177,7 @@ func (x *ErrorNode_KeyMismatch) String() string {
 func (*ErrorNode_KeyMismatch) ProtoMessage() {}
 
 func (x *ErrorNode_KeyMismatch) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[47]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4014,7 +4190,7 @@ func (x *ErrorNode_KeyMismatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_KeyMismatch.ProtoReflect.Descriptor instead.
 func (*ErrorNode_KeyMismatch) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{39, 7}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{41, 7}
 }
 
 func (x *ErrorNode_KeyMismatch) GetRequested() *Span {
@@ -4042,7 +4218,7 @@ type ErrorNode_NotLeaseholder struct {
 
 func (x *ErrorNode_NotLeaseholder) Reset() {
 	*x = ErrorNode_NotLeaseholder{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[48]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4054,7 +4230,7 @@ func (x *ErrorNode_NotLeaseholder) String() string {
 func (*ErrorNode_NotLeaseholder) ProtoMessage() {}
 
 func (x *ErrorNode_NotLeaseholder) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[48]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4067,7 +4243,7 @@ func (x *ErrorNode_NotLeaseholder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_NotLeaseholder.ProtoReflect.Descriptor instead.
 func (*ErrorNode_NotLeaseholder) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{39, 8}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{41, 8}
 }
 
 func (x *ErrorNode_NotLeaseholder) GetRangeId() int64 {
@@ -4100,7 +4276,7 @@ type ErrorNode_PartialBatch struct {
 
 func (x *ErrorNode_PartialBatch) Reset() {
 	*x = ErrorNode_PartialBatch{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[49]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4112,7 +4288,7 @@ func (x *ErrorNode_PartialBatch) String() string {
 func (*ErrorNode_PartialBatch) ProtoMessage() {}
 
 func (x *ErrorNode_PartialBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[49]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4125,7 +4301,7 @@ func (x *ErrorNode_PartialBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_PartialBatch.ProtoReflect.Descriptor instead.
 func (*ErrorNode_PartialBatch) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{39, 9}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{41, 9}
 }
 
 func (x *ErrorNode_PartialBatch) GetWriteTimestamp() *Timestamp {
@@ -4146,7 +4322,7 @@ type ErrorNode_Lock struct {
 
 func (x *ErrorNode_Lock) Reset() {
 	*x = ErrorNode_Lock{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[50]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4158,7 +4334,7 @@ func (x *ErrorNode_Lock) String() string {
 func (*ErrorNode_Lock) ProtoMessage() {}
 
 func (x *ErrorNode_Lock) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[50]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4171,7 +4347,7 @@ func (x *ErrorNode_Lock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_Lock.ProtoReflect.Descriptor instead.
 func (*ErrorNode_Lock) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{39, 10}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{41, 10}
 }
 
 func (x *ErrorNode_Lock) GetKey() []byte {
@@ -4204,7 +4380,7 @@ type ErrorNode_LockConflict struct {
 
 func (x *ErrorNode_LockConflict) Reset() {
 	*x = ErrorNode_LockConflict{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[51]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4216,7 +4392,7 @@ func (x *ErrorNode_LockConflict) String() string {
 func (*ErrorNode_LockConflict) ProtoMessage() {}
 
 func (x *ErrorNode_LockConflict) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[51]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4229,7 +4405,7 @@ func (x *ErrorNode_LockConflict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_LockConflict.ProtoReflect.Descriptor instead.
 func (*ErrorNode_LockConflict) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{39, 11}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{41, 11}
 }
 
 func (x *ErrorNode_LockConflict) GetLocks() []*ErrorNode_Lock {
@@ -4249,7 +4425,7 @@ type ErrorNode_TxnState struct {
 
 func (x *ErrorNode_TxnState) Reset() {
 	*x = ErrorNode_TxnState{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[52]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4261,7 +4437,7 @@ func (x *ErrorNode_TxnState) String() string {
 func (*ErrorNode_TxnState) ProtoMessage() {}
 
 func (x *ErrorNode_TxnState) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[52]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4274,7 +4450,7 @@ func (x *ErrorNode_TxnState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_TxnState.ProtoReflect.Descriptor instead.
 func (*ErrorNode_TxnState) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{39, 12}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{41, 12}
 }
 
 func (x *ErrorNode_TxnState) GetKey() []byte {
@@ -4301,7 +4477,7 @@ type ErrorNode_Shadowing struct {
 
 func (x *ErrorNode_Shadowing) Reset() {
 	*x = ErrorNode_Shadowing{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[53]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4313,7 +4489,7 @@ func (x *ErrorNode_Shadowing) String() string {
 func (*ErrorNode_Shadowing) ProtoMessage() {}
 
 func (x *ErrorNode_Shadowing) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[53]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4326,7 +4502,7 @@ func (x *ErrorNode_Shadowing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_Shadowing.ProtoReflect.Descriptor instead.
 func (*ErrorNode_Shadowing) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{39, 13}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{41, 13}
 }
 
 func (x *ErrorNode_Shadowing) GetKey() []byte {
@@ -4355,7 +4531,7 @@ type ErrorNode_TxnRetry struct {
 
 func (x *ErrorNode_TxnRetry) Reset() {
 	*x = ErrorNode_TxnRetry{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[54]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4367,7 +4543,7 @@ func (x *ErrorNode_TxnRetry) String() string {
 func (*ErrorNode_TxnRetry) ProtoMessage() {}
 
 func (x *ErrorNode_TxnRetry) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[54]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4380,7 +4556,7 @@ func (x *ErrorNode_TxnRetry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_TxnRetry.ProtoReflect.Descriptor instead.
 func (*ErrorNode_TxnRetry) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{39, 14}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{41, 14}
 }
 
 func (x *ErrorNode_TxnRetry) GetTxnId() []byte {
@@ -4451,7 +4627,7 @@ const file_kv_kvpb_wirepb_wire_proto_rawDesc = "" +
 	"\bstore_id\x18\x02 \x01(\x05R\astoreId\x12\x1d\n" +
 	"\n" +
 	"replica_id\x18\x03 \x01(\x05R\treplicaId\x12\x12\n" +
-	"\x04type\x18\x04 \x01(\x05R\x04type\"\xa7\x02\n" +
+	"\x04type\x18\x04 \x01(\x05R\x04type\"\xc5\x02\n" +
 	"\x0fRangeDescriptor\x12\x19\n" +
 	"\brange_id\x18\x01 \x01(\x03R\arangeId\x12\x1b\n" +
 	"\tstart_key\x18\x02 \x01(\fR\bstartKey\x12\x17\n" +
@@ -4461,7 +4637,8 @@ const file_kv_kvpb_wirepb_wire_proto_rawDesc = "" +
 	"generation\x18\x05 \x01(\x03R\n" +
 	"generation\x12&\n" +
 	"\x0fnext_replica_id\x18\x06 \x01(\x05R\rnextReplicaId\x12<\n" +
-	"\fsticky_until\x18\a \x01(\v2\x19.holdfast.kv.v1.TimestampR\vstickyUntil\"\x9c\x03\n" +
+	"\fsticky_until\x18\a \x01(\v2\x19.holdfast.kv.v1.TimestampR\vstickyUntil\x12\x1c\n" +
+	"\tabsorbing\x18\b \x01(\x03R\tabsorbing\"\x9c\x03\n" +
 	"\x06Header\x12\x19\n" +
 	"\brange_id\x18\x01 \x01(\x03R\arangeId\x127\n" +
 	"\ttimestamp\x18\x02 \x01(\v2\x19.holdfast.kv.v1.TimestampR\ttimestamp\x12-\n" +
@@ -4553,7 +4730,18 @@ const file_kv_kvpb_wirepb_wire_proto_rawDesc = "" +
 	"\x11TransferLeaseArgs\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\x05R\x02to\"I\n" +
 	"\tSplitArgs\x12<\n" +
-	"\fsticky_until\x18\x01 \x01(\v2\x19.holdfast.kv.v1.TimestampR\vstickyUntil\"\xd7\t\n" +
+	"\fsticky_until\x18\x01 \x01(\v2\x19.holdfast.kv.v1.TimestampR\vstickyUntil\"\xa8\x01\n" +
+	"\tMergeArgs\x12\x12\n" +
+	"\x04step\x18\x01 \x01(\rR\x04step\x12\x19\n" +
+	"\brange_id\x18\x02 \x01(\x03R\arangeId\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x03 \x01(\x03R\n" +
+	"generation\x12\x17\n" +
+	"\aleft_id\x18\x04 \x01(\x03R\x06leftId\x12\x1d\n" +
+	"\n" +
+	"left_start\x18\x05 \x01(\fR\tleftStart\x12\x14\n" +
+	"\x05claim\x18\x06 \x01(\x03R\x05claim\"\x8a\n" +
+	"\n" +
 	"\aRequest\x12\x0e\n" +
 	"\x02op\x18\x01 \x01(\rR\x02op\x12\x12\n" +
 	"\x04lock\x18\x02 \x01(\rR\x04lock\x12\x1a\n" +
@@ -4582,7 +4770,8 @@ const file_kv_kvpb_wirepb_wire_proto_rawDesc = "" +
 	"\x11update_addressing\x18\x16 \x01(\v2$.holdfast.kv.v1.UpdateAddressingArgsH\x00R\x10updateAddressing\x12M\n" +
 	"\x0fchange_replicas\x18\x17 \x01(\v2\".holdfast.kv.v1.ChangeReplicasArgsH\x00R\x0echangeReplicas\x12J\n" +
 	"\x0etransfer_lease\x18\x18 \x01(\v2!.holdfast.kv.v1.TransferLeaseArgsH\x00R\rtransferLease\x121\n" +
-	"\x05split\x18\x19 \x01(\v2\x19.holdfast.kv.v1.SplitArgsH\x00R\x05splitB\x06\n" +
+	"\x05split\x18\x19 \x01(\v2\x19.holdfast.kv.v1.SplitArgsH\x00R\x05split\x121\n" +
+	"\x05merge\x18\x1a \x01(\v2\x19.holdfast.kv.v1.MergeArgsH\x00R\x05mergeB\x06\n" +
 	"\x04argsB\v\n" +
 	"\t_expected\"\xba\x01\n" +
 	"\fBatchRequest\x12.\n" +
@@ -4649,7 +4838,12 @@ const file_kv_kvpb_wirepb_wire_proto_rawDesc = "" +
 	"\x10LookupRangeReply\x12?\n" +
 	"\n" +
 	"descriptor\x18\x01 \x01(\v2\x1f.holdfast.kv.v1.RangeDescriptorR\n" +
-	"descriptor\"\xe7\x03\n" +
+	"descriptor\"y\n" +
+	"\vFreezeReply\x12?\n" +
+	"\n" +
+	"descriptor\x18\x01 \x01(\v2\x1f.holdfast.kv.v1.RangeDescriptorR\n" +
+	"descriptor\x12)\n" +
+	"\x02at\x18\x02 \x01(\v2\x19.holdfast.kv.v1.TimestampR\x02at\"\x9e\x04\n" +
 	"\bResponse\x12\x10\n" +
 	"\x03kvs\x18\x01 \x01(\fR\x03kvs\x12,\n" +
 	"\x06resume\x18\x02 \x01(\v2\x14.holdfast.kv.v1.SpanR\x06resume\x12\x14\n" +
@@ -4662,7 +4856,8 @@ const file_kv_kvpb_wirepb_wire_proto_rawDesc = "" +
 	"addSstable\x12?\n" +
 	"\n" +
 	"range_info\x18\x0e \x01(\v2\x1e.holdfast.kv.v1.RangeInfoReplyH\x00R\trangeInfo\x12E\n" +
-	"\flookup_range\x18\x0f \x01(\v2 .holdfast.kv.v1.LookupRangeReplyH\x00R\vlookupRangeB\a\n" +
+	"\flookup_range\x18\x0f \x01(\v2 .holdfast.kv.v1.LookupRangeReplyH\x00R\vlookupRange\x125\n" +
+	"\x06freeze\x18\x10 \x01(\v2\x1b.holdfast.kv.v1.FreezeReplyH\x00R\x06freezeB\a\n" +
 	"\x05reply\"\xa9\x01\n" +
 	"\tTxnUpdate\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\rR\x06status\x12@\n" +
@@ -4789,7 +4984,7 @@ func file_kv_kvpb_wirepb_wire_proto_rawDescGZIP() []byte {
 	return file_kv_kvpb_wirepb_wire_proto_rawDescData
 }
 
-var file_kv_kvpb_wirepb_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
+var file_kv_kvpb_wirepb_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
 var file_kv_kvpb_wirepb_wire_proto_goTypes = []any{
 	(*Timestamp)(nil),                  // 0: holdfast.kv.v1.Timestamp
 	(*Span)(nil),                       // 1: holdfast.kv.v1.Span
@@ -4817,35 +5012,37 @@ var file_kv_kvpb_wirepb_wire_proto_goTypes = []any{
 	(*ChangeReplicasArgs)(nil),         // 23: holdfast.kv.v1.ChangeReplicasArgs
 	(*TransferLeaseArgs)(nil),          // 24: holdfast.kv.v1.TransferLeaseArgs
 	(*SplitArgs)(nil),                  // 25: holdfast.kv.v1.SplitArgs
-	(*Request)(nil),                    // 26: holdfast.kv.v1.Request
-	(*BatchRequest)(nil),               // 27: holdfast.kv.v1.BatchRequest
-	(*PushTxnReply)(nil),               // 28: holdfast.kv.v1.PushTxnReply
-	(*HeartbeatReply)(nil),             // 29: holdfast.kv.v1.HeartbeatReply
-	(*IndexSummary)(nil),               // 30: holdfast.kv.v1.IndexSummary
-	(*ExportReply)(nil),                // 31: holdfast.kv.v1.ExportReply
-	(*AddSSTableReply)(nil),            // 32: holdfast.kv.v1.AddSSTableReply
-	(*RangeInfoReply)(nil),             // 33: holdfast.kv.v1.RangeInfoReply
-	(*LookupRangeReply)(nil),           // 34: holdfast.kv.v1.LookupRangeReply
-	(*Response)(nil),                   // 35: holdfast.kv.v1.Response
-	(*TxnUpdate)(nil),                  // 36: holdfast.kv.v1.TxnUpdate
-	(*BatchResponse)(nil),              // 37: holdfast.kv.v1.BatchResponse
-	(*Error)(nil),                      // 38: holdfast.kv.v1.Error
-	(*ErrorNode)(nil),                  // 39: holdfast.kv.v1.ErrorNode
-	(*ErrorNode_PgError)(nil),          // 40: holdfast.kv.v1.ErrorNode.PgError
-	(*ErrorNode_ConditionFailed)(nil),  // 41: holdfast.kv.v1.ErrorNode.ConditionFailed
-	(*ErrorNode_WriteTooOld)(nil),      // 42: holdfast.kv.v1.ErrorNode.WriteTooOld
-	(*ErrorNode_Uncertainty)(nil),      // 43: holdfast.kv.v1.ErrorNode.Uncertainty
-	(*ErrorNode_RetryTxn)(nil),         // 44: holdfast.kv.v1.ErrorNode.RetryTxn
-	(*ErrorNode_LockNotAvailable)(nil), // 45: holdfast.kv.v1.ErrorNode.LockNotAvailable
-	(*ErrorNode_BeforeGC)(nil),         // 46: holdfast.kv.v1.ErrorNode.BeforeGC
-	(*ErrorNode_KeyMismatch)(nil),      // 47: holdfast.kv.v1.ErrorNode.KeyMismatch
-	(*ErrorNode_NotLeaseholder)(nil),   // 48: holdfast.kv.v1.ErrorNode.NotLeaseholder
-	(*ErrorNode_PartialBatch)(nil),     // 49: holdfast.kv.v1.ErrorNode.PartialBatch
-	(*ErrorNode_Lock)(nil),             // 50: holdfast.kv.v1.ErrorNode.Lock
-	(*ErrorNode_LockConflict)(nil),     // 51: holdfast.kv.v1.ErrorNode.LockConflict
-	(*ErrorNode_TxnState)(nil),         // 52: holdfast.kv.v1.ErrorNode.TxnState
-	(*ErrorNode_Shadowing)(nil),        // 53: holdfast.kv.v1.ErrorNode.Shadowing
-	(*ErrorNode_TxnRetry)(nil),         // 54: holdfast.kv.v1.ErrorNode.TxnRetry
+	(*MergeArgs)(nil),                  // 26: holdfast.kv.v1.MergeArgs
+	(*Request)(nil),                    // 27: holdfast.kv.v1.Request
+	(*BatchRequest)(nil),               // 28: holdfast.kv.v1.BatchRequest
+	(*PushTxnReply)(nil),               // 29: holdfast.kv.v1.PushTxnReply
+	(*HeartbeatReply)(nil),             // 30: holdfast.kv.v1.HeartbeatReply
+	(*IndexSummary)(nil),               // 31: holdfast.kv.v1.IndexSummary
+	(*ExportReply)(nil),                // 32: holdfast.kv.v1.ExportReply
+	(*AddSSTableReply)(nil),            // 33: holdfast.kv.v1.AddSSTableReply
+	(*RangeInfoReply)(nil),             // 34: holdfast.kv.v1.RangeInfoReply
+	(*LookupRangeReply)(nil),           // 35: holdfast.kv.v1.LookupRangeReply
+	(*FreezeReply)(nil),                // 36: holdfast.kv.v1.FreezeReply
+	(*Response)(nil),                   // 37: holdfast.kv.v1.Response
+	(*TxnUpdate)(nil),                  // 38: holdfast.kv.v1.TxnUpdate
+	(*BatchResponse)(nil),              // 39: holdfast.kv.v1.BatchResponse
+	(*Error)(nil),                      // 40: holdfast.kv.v1.Error
+	(*ErrorNode)(nil),                  // 41: holdfast.kv.v1.ErrorNode
+	(*ErrorNode_PgError)(nil),          // 42: holdfast.kv.v1.ErrorNode.PgError
+	(*ErrorNode_ConditionFailed)(nil),  // 43: holdfast.kv.v1.ErrorNode.ConditionFailed
+	(*ErrorNode_WriteTooOld)(nil),      // 44: holdfast.kv.v1.ErrorNode.WriteTooOld
+	(*ErrorNode_Uncertainty)(nil),      // 45: holdfast.kv.v1.ErrorNode.Uncertainty
+	(*ErrorNode_RetryTxn)(nil),         // 46: holdfast.kv.v1.ErrorNode.RetryTxn
+	(*ErrorNode_LockNotAvailable)(nil), // 47: holdfast.kv.v1.ErrorNode.LockNotAvailable
+	(*ErrorNode_BeforeGC)(nil),         // 48: holdfast.kv.v1.ErrorNode.BeforeGC
+	(*ErrorNode_KeyMismatch)(nil),      // 49: holdfast.kv.v1.ErrorNode.KeyMismatch
+	(*ErrorNode_NotLeaseholder)(nil),   // 50: holdfast.kv.v1.ErrorNode.NotLeaseholder
+	(*ErrorNode_PartialBatch)(nil),     // 51: holdfast.kv.v1.ErrorNode.PartialBatch
+	(*ErrorNode_Lock)(nil),             // 52: holdfast.kv.v1.ErrorNode.Lock
+	(*ErrorNode_LockConflict)(nil),     // 53: holdfast.kv.v1.ErrorNode.LockConflict
+	(*ErrorNode_TxnState)(nil),         // 54: holdfast.kv.v1.ErrorNode.TxnState
+	(*ErrorNode_Shadowing)(nil),        // 55: holdfast.kv.v1.ErrorNode.Shadowing
+	(*ErrorNode_TxnRetry)(nil),         // 56: holdfast.kv.v1.ErrorNode.TxnRetry
 }
 var file_kv_kvpb_wirepb_wire_proto_depIdxs = []int32{
 	0,   // 0: holdfast.kv.v1.TxnMeta.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
@@ -4896,70 +5093,74 @@ var file_kv_kvpb_wirepb_wire_proto_depIdxs = []int32{
 	23,  // 45: holdfast.kv.v1.Request.change_replicas:type_name -> holdfast.kv.v1.ChangeReplicasArgs
 	24,  // 46: holdfast.kv.v1.Request.transfer_lease:type_name -> holdfast.kv.v1.TransferLeaseArgs
 	25,  // 47: holdfast.kv.v1.Request.split:type_name -> holdfast.kv.v1.SplitArgs
-	7,   // 48: holdfast.kv.v1.BatchRequest.header:type_name -> holdfast.kv.v1.Header
-	26,  // 49: holdfast.kv.v1.BatchRequest.requests:type_name -> holdfast.kv.v1.Request
-	0,   // 50: holdfast.kv.v1.BatchRequest.now:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 51: holdfast.kv.v1.PushTxnReply.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	2,   // 52: holdfast.kv.v1.PushTxnReply.ignored_seqnums:type_name -> holdfast.kv.v1.SeqRange
-	3,   // 53: holdfast.kv.v1.PushTxnReply.waiters:type_name -> holdfast.kv.v1.TxnMeta
-	30,  // 54: holdfast.kv.v1.ExportReply.indexes:type_name -> holdfast.kv.v1.IndexSummary
-	0,   // 55: holdfast.kv.v1.ExportReply.resume_ts:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 56: holdfast.kv.v1.AddSSTableReply.timestamp:type_name -> holdfast.kv.v1.Timestamp
-	6,   // 57: holdfast.kv.v1.RangeInfoReply.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
-	0,   // 58: holdfast.kv.v1.RangeInfoReply.gc_threshold:type_name -> holdfast.kv.v1.Timestamp
-	6,   // 59: holdfast.kv.v1.LookupRangeReply.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
-	1,   // 60: holdfast.kv.v1.Response.resume:type_name -> holdfast.kv.v1.Span
-	28,  // 61: holdfast.kv.v1.Response.push_txn:type_name -> holdfast.kv.v1.PushTxnReply
-	29,  // 62: holdfast.kv.v1.Response.heartbeat:type_name -> holdfast.kv.v1.HeartbeatReply
-	31,  // 63: holdfast.kv.v1.Response.export:type_name -> holdfast.kv.v1.ExportReply
-	32,  // 64: holdfast.kv.v1.Response.add_sstable:type_name -> holdfast.kv.v1.AddSSTableReply
-	33,  // 65: holdfast.kv.v1.Response.range_info:type_name -> holdfast.kv.v1.RangeInfoReply
-	34,  // 66: holdfast.kv.v1.Response.lookup_range:type_name -> holdfast.kv.v1.LookupRangeReply
-	0,   // 67: holdfast.kv.v1.TxnUpdate.read_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 68: holdfast.kv.v1.TxnUpdate.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	35,  // 69: holdfast.kv.v1.BatchResponse.responses:type_name -> holdfast.kv.v1.Response
-	0,   // 70: holdfast.kv.v1.BatchResponse.timestamp:type_name -> holdfast.kv.v1.Timestamp
-	36,  // 71: holdfast.kv.v1.BatchResponse.txn:type_name -> holdfast.kv.v1.TxnUpdate
-	38,  // 72: holdfast.kv.v1.BatchResponse.error:type_name -> holdfast.kv.v1.Error
-	0,   // 73: holdfast.kv.v1.BatchResponse.now:type_name -> holdfast.kv.v1.Timestamp
-	39,  // 74: holdfast.kv.v1.Error.nodes:type_name -> holdfast.kv.v1.ErrorNode
-	40,  // 75: holdfast.kv.v1.ErrorNode.pg:type_name -> holdfast.kv.v1.ErrorNode.PgError
-	41,  // 76: holdfast.kv.v1.ErrorNode.condition_failed:type_name -> holdfast.kv.v1.ErrorNode.ConditionFailed
-	42,  // 77: holdfast.kv.v1.ErrorNode.write_too_old:type_name -> holdfast.kv.v1.ErrorNode.WriteTooOld
-	43,  // 78: holdfast.kv.v1.ErrorNode.uncertainty:type_name -> holdfast.kv.v1.ErrorNode.Uncertainty
-	44,  // 79: holdfast.kv.v1.ErrorNode.retry_txn:type_name -> holdfast.kv.v1.ErrorNode.RetryTxn
-	3,   // 80: holdfast.kv.v1.ErrorNode.push_failed:type_name -> holdfast.kv.v1.TxnMeta
-	45,  // 81: holdfast.kv.v1.ErrorNode.lock_not_available:type_name -> holdfast.kv.v1.ErrorNode.LockNotAvailable
-	46,  // 82: holdfast.kv.v1.ErrorNode.before_gc:type_name -> holdfast.kv.v1.ErrorNode.BeforeGC
-	47,  // 83: holdfast.kv.v1.ErrorNode.key_mismatch:type_name -> holdfast.kv.v1.ErrorNode.KeyMismatch
-	49,  // 84: holdfast.kv.v1.ErrorNode.partial_batch:type_name -> holdfast.kv.v1.ErrorNode.PartialBatch
-	51,  // 85: holdfast.kv.v1.ErrorNode.lock_conflict:type_name -> holdfast.kv.v1.ErrorNode.LockConflict
-	52,  // 86: holdfast.kv.v1.ErrorNode.txn_state:type_name -> holdfast.kv.v1.ErrorNode.TxnState
-	54,  // 87: holdfast.kv.v1.ErrorNode.txn_retry:type_name -> holdfast.kv.v1.ErrorNode.TxnRetry
-	53,  // 88: holdfast.kv.v1.ErrorNode.shadowing:type_name -> holdfast.kv.v1.ErrorNode.Shadowing
-	48,  // 89: holdfast.kv.v1.ErrorNode.not_leaseholder:type_name -> holdfast.kv.v1.ErrorNode.NotLeaseholder
-	0,   // 90: holdfast.kv.v1.ErrorNode.ConditionFailed.actual_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 91: holdfast.kv.v1.ErrorNode.WriteTooOld.timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 92: holdfast.kv.v1.ErrorNode.WriteTooOld.actual_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 93: holdfast.kv.v1.ErrorNode.Uncertainty.read_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 94: holdfast.kv.v1.ErrorNode.Uncertainty.value_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 95: holdfast.kv.v1.ErrorNode.Uncertainty.global_uncertainty_limit:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 96: holdfast.kv.v1.ErrorNode.RetryTxn.refresh_to:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 97: holdfast.kv.v1.ErrorNode.BeforeGC.timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 98: holdfast.kv.v1.ErrorNode.BeforeGC.threshold:type_name -> holdfast.kv.v1.Timestamp
-	1,   // 99: holdfast.kv.v1.ErrorNode.KeyMismatch.requested:type_name -> holdfast.kv.v1.Span
-	6,   // 100: holdfast.kv.v1.ErrorNode.KeyMismatch.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
-	5,   // 101: holdfast.kv.v1.ErrorNode.NotLeaseholder.leaseholder:type_name -> holdfast.kv.v1.ReplicaDescriptor
-	6,   // 102: holdfast.kv.v1.ErrorNode.NotLeaseholder.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
-	0,   // 103: holdfast.kv.v1.ErrorNode.PartialBatch.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	3,   // 104: holdfast.kv.v1.ErrorNode.Lock.txn:type_name -> holdfast.kv.v1.TxnMeta
-	50,  // 105: holdfast.kv.v1.ErrorNode.LockConflict.locks:type_name -> holdfast.kv.v1.ErrorNode.Lock
-	4,   // 106: holdfast.kv.v1.ErrorNode.TxnRetry.next:type_name -> holdfast.kv.v1.Transaction
-	107, // [107:107] is the sub-list for method output_type
-	107, // [107:107] is the sub-list for method input_type
-	107, // [107:107] is the sub-list for extension type_name
-	107, // [107:107] is the sub-list for extension extendee
-	0,   // [0:107] is the sub-list for field type_name
+	26,  // 48: holdfast.kv.v1.Request.merge:type_name -> holdfast.kv.v1.MergeArgs
+	7,   // 49: holdfast.kv.v1.BatchRequest.header:type_name -> holdfast.kv.v1.Header
+	27,  // 50: holdfast.kv.v1.BatchRequest.requests:type_name -> holdfast.kv.v1.Request
+	0,   // 51: holdfast.kv.v1.BatchRequest.now:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 52: holdfast.kv.v1.PushTxnReply.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	2,   // 53: holdfast.kv.v1.PushTxnReply.ignored_seqnums:type_name -> holdfast.kv.v1.SeqRange
+	3,   // 54: holdfast.kv.v1.PushTxnReply.waiters:type_name -> holdfast.kv.v1.TxnMeta
+	31,  // 55: holdfast.kv.v1.ExportReply.indexes:type_name -> holdfast.kv.v1.IndexSummary
+	0,   // 56: holdfast.kv.v1.ExportReply.resume_ts:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 57: holdfast.kv.v1.AddSSTableReply.timestamp:type_name -> holdfast.kv.v1.Timestamp
+	6,   // 58: holdfast.kv.v1.RangeInfoReply.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
+	0,   // 59: holdfast.kv.v1.RangeInfoReply.gc_threshold:type_name -> holdfast.kv.v1.Timestamp
+	6,   // 60: holdfast.kv.v1.LookupRangeReply.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
+	6,   // 61: holdfast.kv.v1.FreezeReply.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
+	0,   // 62: holdfast.kv.v1.FreezeReply.at:type_name -> holdfast.kv.v1.Timestamp
+	1,   // 63: holdfast.kv.v1.Response.resume:type_name -> holdfast.kv.v1.Span
+	29,  // 64: holdfast.kv.v1.Response.push_txn:type_name -> holdfast.kv.v1.PushTxnReply
+	30,  // 65: holdfast.kv.v1.Response.heartbeat:type_name -> holdfast.kv.v1.HeartbeatReply
+	32,  // 66: holdfast.kv.v1.Response.export:type_name -> holdfast.kv.v1.ExportReply
+	33,  // 67: holdfast.kv.v1.Response.add_sstable:type_name -> holdfast.kv.v1.AddSSTableReply
+	34,  // 68: holdfast.kv.v1.Response.range_info:type_name -> holdfast.kv.v1.RangeInfoReply
+	35,  // 69: holdfast.kv.v1.Response.lookup_range:type_name -> holdfast.kv.v1.LookupRangeReply
+	36,  // 70: holdfast.kv.v1.Response.freeze:type_name -> holdfast.kv.v1.FreezeReply
+	0,   // 71: holdfast.kv.v1.TxnUpdate.read_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 72: holdfast.kv.v1.TxnUpdate.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	37,  // 73: holdfast.kv.v1.BatchResponse.responses:type_name -> holdfast.kv.v1.Response
+	0,   // 74: holdfast.kv.v1.BatchResponse.timestamp:type_name -> holdfast.kv.v1.Timestamp
+	38,  // 75: holdfast.kv.v1.BatchResponse.txn:type_name -> holdfast.kv.v1.TxnUpdate
+	40,  // 76: holdfast.kv.v1.BatchResponse.error:type_name -> holdfast.kv.v1.Error
+	0,   // 77: holdfast.kv.v1.BatchResponse.now:type_name -> holdfast.kv.v1.Timestamp
+	41,  // 78: holdfast.kv.v1.Error.nodes:type_name -> holdfast.kv.v1.ErrorNode
+	42,  // 79: holdfast.kv.v1.ErrorNode.pg:type_name -> holdfast.kv.v1.ErrorNode.PgError
+	43,  // 80: holdfast.kv.v1.ErrorNode.condition_failed:type_name -> holdfast.kv.v1.ErrorNode.ConditionFailed
+	44,  // 81: holdfast.kv.v1.ErrorNode.write_too_old:type_name -> holdfast.kv.v1.ErrorNode.WriteTooOld
+	45,  // 82: holdfast.kv.v1.ErrorNode.uncertainty:type_name -> holdfast.kv.v1.ErrorNode.Uncertainty
+	46,  // 83: holdfast.kv.v1.ErrorNode.retry_txn:type_name -> holdfast.kv.v1.ErrorNode.RetryTxn
+	3,   // 84: holdfast.kv.v1.ErrorNode.push_failed:type_name -> holdfast.kv.v1.TxnMeta
+	47,  // 85: holdfast.kv.v1.ErrorNode.lock_not_available:type_name -> holdfast.kv.v1.ErrorNode.LockNotAvailable
+	48,  // 86: holdfast.kv.v1.ErrorNode.before_gc:type_name -> holdfast.kv.v1.ErrorNode.BeforeGC
+	49,  // 87: holdfast.kv.v1.ErrorNode.key_mismatch:type_name -> holdfast.kv.v1.ErrorNode.KeyMismatch
+	51,  // 88: holdfast.kv.v1.ErrorNode.partial_batch:type_name -> holdfast.kv.v1.ErrorNode.PartialBatch
+	53,  // 89: holdfast.kv.v1.ErrorNode.lock_conflict:type_name -> holdfast.kv.v1.ErrorNode.LockConflict
+	54,  // 90: holdfast.kv.v1.ErrorNode.txn_state:type_name -> holdfast.kv.v1.ErrorNode.TxnState
+	56,  // 91: holdfast.kv.v1.ErrorNode.txn_retry:type_name -> holdfast.kv.v1.ErrorNode.TxnRetry
+	55,  // 92: holdfast.kv.v1.ErrorNode.shadowing:type_name -> holdfast.kv.v1.ErrorNode.Shadowing
+	50,  // 93: holdfast.kv.v1.ErrorNode.not_leaseholder:type_name -> holdfast.kv.v1.ErrorNode.NotLeaseholder
+	0,   // 94: holdfast.kv.v1.ErrorNode.ConditionFailed.actual_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 95: holdfast.kv.v1.ErrorNode.WriteTooOld.timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 96: holdfast.kv.v1.ErrorNode.WriteTooOld.actual_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 97: holdfast.kv.v1.ErrorNode.Uncertainty.read_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 98: holdfast.kv.v1.ErrorNode.Uncertainty.value_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 99: holdfast.kv.v1.ErrorNode.Uncertainty.global_uncertainty_limit:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 100: holdfast.kv.v1.ErrorNode.RetryTxn.refresh_to:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 101: holdfast.kv.v1.ErrorNode.BeforeGC.timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 102: holdfast.kv.v1.ErrorNode.BeforeGC.threshold:type_name -> holdfast.kv.v1.Timestamp
+	1,   // 103: holdfast.kv.v1.ErrorNode.KeyMismatch.requested:type_name -> holdfast.kv.v1.Span
+	6,   // 104: holdfast.kv.v1.ErrorNode.KeyMismatch.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
+	5,   // 105: holdfast.kv.v1.ErrorNode.NotLeaseholder.leaseholder:type_name -> holdfast.kv.v1.ReplicaDescriptor
+	6,   // 106: holdfast.kv.v1.ErrorNode.NotLeaseholder.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
+	0,   // 107: holdfast.kv.v1.ErrorNode.PartialBatch.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	3,   // 108: holdfast.kv.v1.ErrorNode.Lock.txn:type_name -> holdfast.kv.v1.TxnMeta
+	52,  // 109: holdfast.kv.v1.ErrorNode.LockConflict.locks:type_name -> holdfast.kv.v1.ErrorNode.Lock
+	4,   // 110: holdfast.kv.v1.ErrorNode.TxnRetry.next:type_name -> holdfast.kv.v1.Transaction
+	111, // [111:111] is the sub-list for method output_type
+	111, // [111:111] is the sub-list for method input_type
+	111, // [111:111] is the sub-list for extension type_name
+	111, // [111:111] is the sub-list for extension extendee
+	0,   // [0:111] is the sub-list for field type_name
 }
 
 func init() { file_kv_kvpb_wirepb_wire_proto_init() }
@@ -4967,7 +5168,7 @@ func file_kv_kvpb_wirepb_wire_proto_init() {
 	if File_kv_kvpb_wirepb_wire_proto != nil {
 		return
 	}
-	file_kv_kvpb_wirepb_wire_proto_msgTypes[26].OneofWrappers = []any{
+	file_kv_kvpb_wirepb_wire_proto_msgTypes[27].OneofWrappers = []any{
 		(*Request_EndTxn)(nil),
 		(*Request_PushTxn)(nil),
 		(*Request_Resolve)(nil),
@@ -4984,16 +5185,18 @@ func file_kv_kvpb_wirepb_wire_proto_init() {
 		(*Request_ChangeReplicas)(nil),
 		(*Request_TransferLease)(nil),
 		(*Request_Split)(nil),
+		(*Request_Merge)(nil),
 	}
-	file_kv_kvpb_wirepb_wire_proto_msgTypes[35].OneofWrappers = []any{
+	file_kv_kvpb_wirepb_wire_proto_msgTypes[37].OneofWrappers = []any{
 		(*Response_PushTxn)(nil),
 		(*Response_Heartbeat)(nil),
 		(*Response_Export)(nil),
 		(*Response_AddSstable)(nil),
 		(*Response_RangeInfo)(nil),
 		(*Response_LookupRange)(nil),
+		(*Response_Freeze)(nil),
 	}
-	file_kv_kvpb_wirepb_wire_proto_msgTypes[39].OneofWrappers = []any{
+	file_kv_kvpb_wirepb_wire_proto_msgTypes[41].OneofWrappers = []any{
 		(*ErrorNode_Message)(nil),
 		(*ErrorNode_Mark)(nil),
 		(*ErrorNode_Pg)(nil),
@@ -5016,15 +5219,15 @@ func file_kv_kvpb_wirepb_wire_proto_init() {
 		(*ErrorNode_NotEmpty)(nil),
 		(*ErrorNode_NotLeaseholder_)(nil),
 	}
-	file_kv_kvpb_wirepb_wire_proto_msgTypes[41].OneofWrappers = []any{}
-	file_kv_kvpb_wirepb_wire_proto_msgTypes[53].OneofWrappers = []any{}
+	file_kv_kvpb_wirepb_wire_proto_msgTypes[43].OneofWrappers = []any{}
+	file_kv_kvpb_wirepb_wire_proto_msgTypes[55].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kv_kvpb_wirepb_wire_proto_rawDesc), len(file_kv_kvpb_wirepb_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   55,
+			NumMessages:   57,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

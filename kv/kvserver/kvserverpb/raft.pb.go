@@ -110,6 +110,9 @@ type Command struct {
 	// The range's next descriptor: with a change of the raft configuration, or if
 	// nothing changes but what it says of the split at its start.
 	Range         *RangeDescriptor `protobuf:"bytes,9,opt,name=range,proto3" json:"range,omitempty"`
+	Freeze        *Freeze          `protobuf:"bytes,10,opt,name=freeze,proto3" json:"freeze,omitempty"`
+	Thaw          *Thaw            `protobuf:"bytes,11,opt,name=thaw,proto3" json:"thaw,omitempty"`
+	Merge         *Merge           `protobuf:"bytes,12,opt,name=merge,proto3" json:"merge,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -207,6 +210,217 @@ func (x *Command) GetRange() *RangeDescriptor {
 	return nil
 }
 
+func (x *Command) GetFreeze() *Freeze {
+	if x != nil {
+		return x.Freeze
+	}
+	return nil
+}
+
+func (x *Command) GetThaw() *Thaw {
+	if x != nil {
+		return x.Thaw
+	}
+	return nil
+}
+
+func (x *Command) GetMerge() *Merge {
+	if x != nil {
+		return x.Merge
+	}
+	return nil
+}
+
+// Freeze has a range wait to be absorbed by the one to its left: until it is thawed
+// nothing in it changes, and nobody serves it. It is kept as part of the range's
+// state.
+type Freeze struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the frozen range; if it has another by now it is not frozen.
+	Generation int64 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	LeftId     int64 `protobuf:"varint,2,opt,name=left_id,json=leftId,proto3" json:"left_id,omitempty"`
+	// Where the left range begins, now and always.
+	LeftStart []byte `protobuf:"bytes,3,opt,name=left_start,json=leftStart,proto3" json:"left_start,omitempty"`
+	// The generation of the left range at which it claimed this one.
+	Claim int64 `protobuf:"varint,4,opt,name=claim,proto3" json:"claim,omitempty"`
+	// Above everything that was read of the range.
+	At            *Timestamp `protobuf:"bytes,5,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Freeze) Reset() {
+	*x = Freeze{}
+	mi := &file_kv_kvserver_kvserverpb_raft_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Freeze) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Freeze) ProtoMessage() {}
+
+func (x *Freeze) ProtoReflect() protoreflect.Message {
+	mi := &file_kv_kvserver_kvserverpb_raft_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Freeze.ProtoReflect.Descriptor instead.
+func (*Freeze) Descriptor() ([]byte, []int) {
+	return file_kv_kvserver_kvserverpb_raft_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Freeze) GetGeneration() int64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *Freeze) GetLeftId() int64 {
+	if x != nil {
+		return x.LeftId
+	}
+	return 0
+}
+
+func (x *Freeze) GetLeftStart() []byte {
+	if x != nil {
+		return x.LeftStart
+	}
+	return nil
+}
+
+func (x *Freeze) GetClaim() int64 {
+	if x != nil {
+		return x.Claim
+	}
+	return 0
+}
+
+func (x *Freeze) GetAt() *Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+// Thaw undoes the freeze for a claim that was given up, also one that has yet to
+// come. It needs no lease.
+type Thaw struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Claim         int64                  `protobuf:"varint,1,opt,name=claim,proto3" json:"claim,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Thaw) Reset() {
+	*x = Thaw{}
+	mi := &file_kv_kvserver_kvserverpb_raft_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Thaw) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Thaw) ProtoMessage() {}
+
+func (x *Thaw) ProtoReflect() protoreflect.Message {
+	mi := &file_kv_kvserver_kvserverpb_raft_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Thaw.ProtoReflect.Descriptor instead.
+func (*Thaw) Descriptor() ([]byte, []int) {
+	return file_kv_kvserver_kvserverpb_raft_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Thaw) GetClaim() int64 {
+	if x != nil {
+		return x.Claim
+	}
+	return 0
+}
+
+// Merge adds the frozen range to the right to this one. It needs the claim.
+type Merge struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Left          *RangeDescriptor       `protobuf:"bytes,1,opt,name=left,proto3" json:"left,omitempty"`
+	Right         *RangeDescriptor       `protobuf:"bytes,2,opt,name=right,proto3" json:"right,omitempty"`
+	Freeze        *Freeze                `protobuf:"bytes,3,opt,name=freeze,proto3" json:"freeze,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Merge) Reset() {
+	*x = Merge{}
+	mi := &file_kv_kvserver_kvserverpb_raft_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Merge) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Merge) ProtoMessage() {}
+
+func (x *Merge) ProtoReflect() protoreflect.Message {
+	mi := &file_kv_kvserver_kvserverpb_raft_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Merge.ProtoReflect.Descriptor instead.
+func (*Merge) Descriptor() ([]byte, []int) {
+	return file_kv_kvserver_kvserverpb_raft_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Merge) GetLeft() *RangeDescriptor {
+	if x != nil {
+		return x.Left
+	}
+	return nil
+}
+
+func (x *Merge) GetRight() *RangeDescriptor {
+	if x != nil {
+		return x.Right
+	}
+	return nil
+}
+
+func (x *Merge) GetFreeze() *Freeze {
+	if x != nil {
+		return x.Freeze
+	}
+	return nil
+}
+
 // Ingestion makes an sstable part of the range.
 type Ingestion struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -223,7 +437,7 @@ type Ingestion struct {
 
 func (x *Ingestion) Reset() {
 	*x = Ingestion{}
-	mi := &file_kv_kvserver_kvserverpb_raft_proto_msgTypes[2]
+	mi := &file_kv_kvserver_kvserverpb_raft_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -235,7 +449,7 @@ func (x *Ingestion) String() string {
 func (*Ingestion) ProtoMessage() {}
 
 func (x *Ingestion) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvserver_kvserverpb_raft_proto_msgTypes[2]
+	mi := &file_kv_kvserver_kvserverpb_raft_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -248,7 +462,7 @@ func (x *Ingestion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ingestion.ProtoReflect.Descriptor instead.
 func (*Ingestion) Descriptor() ([]byte, []int) {
-	return file_kv_kvserver_kvserverpb_raft_proto_rawDescGZIP(), []int{2}
+	return file_kv_kvserver_kvserverpb_raft_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Ingestion) GetSst() []byte {
@@ -303,7 +517,7 @@ type LeaseRequest struct {
 
 func (x *LeaseRequest) Reset() {
 	*x = LeaseRequest{}
-	mi := &file_kv_kvserver_kvserverpb_raft_proto_msgTypes[3]
+	mi := &file_kv_kvserver_kvserverpb_raft_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -315,7 +529,7 @@ func (x *LeaseRequest) String() string {
 func (*LeaseRequest) ProtoMessage() {}
 
 func (x *LeaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvserver_kvserverpb_raft_proto_msgTypes[3]
+	mi := &file_kv_kvserver_kvserverpb_raft_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -328,7 +542,7 @@ func (x *LeaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseRequest.ProtoReflect.Descriptor instead.
 func (*LeaseRequest) Descriptor() ([]byte, []int) {
-	return file_kv_kvserver_kvserverpb_raft_proto_rawDescGZIP(), []int{3}
+	return file_kv_kvserver_kvserverpb_raft_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *LeaseRequest) GetPrevious() *Lease {
@@ -359,7 +573,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_kv_kvserver_kvserverpb_raft_proto_msgTypes[4]
+	mi := &file_kv_kvserver_kvserverpb_raft_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -371,7 +585,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvserver_kvserverpb_raft_proto_msgTypes[4]
+	mi := &file_kv_kvserver_kvserverpb_raft_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -384,7 +598,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_kv_kvserver_kvserverpb_raft_proto_rawDescGZIP(), []int{4}
+	return file_kv_kvserver_kvserverpb_raft_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Split) GetLeft() *RangeDescriptor {
@@ -427,7 +641,7 @@ type SnapshotHeader struct {
 
 func (x *SnapshotHeader) Reset() {
 	*x = SnapshotHeader{}
-	mi := &file_kv_kvserver_kvserverpb_raft_proto_msgTypes[5]
+	mi := &file_kv_kvserver_kvserverpb_raft_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -439,7 +653,7 @@ func (x *SnapshotHeader) String() string {
 func (*SnapshotHeader) ProtoMessage() {}
 
 func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvserver_kvserverpb_raft_proto_msgTypes[5]
+	mi := &file_kv_kvserver_kvserverpb_raft_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -452,7 +666,7 @@ func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotHeader.ProtoReflect.Descriptor instead.
 func (*SnapshotHeader) Descriptor() ([]byte, []int) {
-	return file_kv_kvserver_kvserverpb_raft_proto_rawDescGZIP(), []int{5}
+	return file_kv_kvserver_kvserverpb_raft_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SnapshotHeader) GetRange() *RangeDescriptor {
@@ -480,7 +694,7 @@ type ClosedTimestamps struct {
 
 func (x *ClosedTimestamps) Reset() {
 	*x = ClosedTimestamps{}
-	mi := &file_kv_kvserver_kvserverpb_raft_proto_msgTypes[6]
+	mi := &file_kv_kvserver_kvserverpb_raft_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -492,7 +706,7 @@ func (x *ClosedTimestamps) String() string {
 func (*ClosedTimestamps) ProtoMessage() {}
 
 func (x *ClosedTimestamps) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvserver_kvserverpb_raft_proto_msgTypes[6]
+	mi := &file_kv_kvserver_kvserverpb_raft_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -505,7 +719,7 @@ func (x *ClosedTimestamps) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClosedTimestamps.ProtoReflect.Descriptor instead.
 func (*ClosedTimestamps) Descriptor() ([]byte, []int) {
-	return file_kv_kvserver_kvserverpb_raft_proto_rawDescGZIP(), []int{6}
+	return file_kv_kvserver_kvserverpb_raft_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ClosedTimestamps) GetRanges() []*ClosedTimestamps_Range {
@@ -528,7 +742,7 @@ type ClosedTimestamps_Range struct {
 
 func (x *ClosedTimestamps_Range) Reset() {
 	*x = ClosedTimestamps_Range{}
-	mi := &file_kv_kvserver_kvserverpb_raft_proto_msgTypes[7]
+	mi := &file_kv_kvserver_kvserverpb_raft_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -540,7 +754,7 @@ func (x *ClosedTimestamps_Range) String() string {
 func (*ClosedTimestamps_Range) ProtoMessage() {}
 
 func (x *ClosedTimestamps_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvserver_kvserverpb_raft_proto_msgTypes[7]
+	mi := &file_kv_kvserver_kvserverpb_raft_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -553,7 +767,7 @@ func (x *ClosedTimestamps_Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClosedTimestamps_Range.ProtoReflect.Descriptor instead.
 func (*ClosedTimestamps_Range) Descriptor() ([]byte, []int) {
-	return file_kv_kvserver_kvserverpb_raft_proto_rawDescGZIP(), []int{6, 0}
+	return file_kv_kvserver_kvserverpb_raft_proto_rawDescGZIP(), []int{9, 0}
 }
 
 func (x *ClosedTimestamps_Range) GetRangeId() int64 {
@@ -595,7 +809,7 @@ const file_kv_kvserver_kvserverpb_raft_proto_rawDesc = "" +
 	"\x05start\x18\x03 \x01(\v2\x1f.holdfast.kvserver.v1.TimestampR\x05start\x12?\n" +
 	"\n" +
 	"expiration\x18\x04 \x01(\v2\x1f.holdfast.kvserver.v1.TimestampR\n" +
-	"expiration\"\xa1\x03\n" +
+	"expiration\"\xba\x04\n" +
 	"\aCommand\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x06R\x02id\x12%\n" +
 	"\x0elease_sequence\x18\x02 \x01(\x03R\rleaseSequence\x12\x14\n" +
@@ -605,7 +819,26 @@ const file_kv_kvserver_kvserverpb_raft_proto_rawDesc = "" +
 	"\tingestion\x18\x06 \x01(\v2\x1f.holdfast.kvserver.v1.IngestionR\tingestion\x128\n" +
 	"\x05lease\x18\a \x01(\v2\".holdfast.kvserver.v1.LeaseRequestR\x05lease\x121\n" +
 	"\x05split\x18\b \x01(\v2\x1b.holdfast.kvserver.v1.SplitR\x05split\x12;\n" +
-	"\x05range\x18\t \x01(\v2%.holdfast.kvserver.v1.RangeDescriptorR\x05range\"\x81\x02\n" +
+	"\x05range\x18\t \x01(\v2%.holdfast.kvserver.v1.RangeDescriptorR\x05range\x124\n" +
+	"\x06freeze\x18\n" +
+	" \x01(\v2\x1c.holdfast.kvserver.v1.FreezeR\x06freeze\x12.\n" +
+	"\x04thaw\x18\v \x01(\v2\x1a.holdfast.kvserver.v1.ThawR\x04thaw\x121\n" +
+	"\x05merge\x18\f \x01(\v2\x1b.holdfast.kvserver.v1.MergeR\x05merge\"\xa7\x01\n" +
+	"\x06Freeze\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x01 \x01(\x03R\n" +
+	"generation\x12\x17\n" +
+	"\aleft_id\x18\x02 \x01(\x03R\x06leftId\x12\x1d\n" +
+	"\n" +
+	"left_start\x18\x03 \x01(\fR\tleftStart\x12\x14\n" +
+	"\x05claim\x18\x04 \x01(\x03R\x05claim\x12/\n" +
+	"\x02at\x18\x05 \x01(\v2\x1f.holdfast.kvserver.v1.TimestampR\x02at\"\x1c\n" +
+	"\x04Thaw\x12\x14\n" +
+	"\x05claim\x18\x01 \x01(\x03R\x05claim\"\xb5\x01\n" +
+	"\x05Merge\x129\n" +
+	"\x04left\x18\x01 \x01(\v2%.holdfast.kvserver.v1.RangeDescriptorR\x04left\x12;\n" +
+	"\x05right\x18\x02 \x01(\v2%.holdfast.kvserver.v1.RangeDescriptorR\x05right\x124\n" +
+	"\x06freeze\x18\x03 \x01(\v2\x1c.holdfast.kvserver.v1.FreezeR\x06freeze\"\x81\x02\n" +
 	"\tIngestion\x12\x10\n" +
 	"\x03sst\x18\x01 \x01(\fR\x03sst\x12.\n" +
 	"\x04span\x18\x02 \x01(\v2\x1a.holdfast.kvserver.v1.SpanR\x04span\x12=\n" +
@@ -646,49 +879,59 @@ func file_kv_kvserver_kvserverpb_raft_proto_rawDescGZIP() []byte {
 	return file_kv_kvserver_kvserverpb_raft_proto_rawDescData
 }
 
-var file_kv_kvserver_kvserverpb_raft_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_kv_kvserver_kvserverpb_raft_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_kv_kvserver_kvserverpb_raft_proto_goTypes = []any{
 	(*Lease)(nil),                  // 0: holdfast.kvserver.v1.Lease
 	(*Command)(nil),                // 1: holdfast.kvserver.v1.Command
-	(*Ingestion)(nil),              // 2: holdfast.kvserver.v1.Ingestion
-	(*LeaseRequest)(nil),           // 3: holdfast.kvserver.v1.LeaseRequest
-	(*Split)(nil),                  // 4: holdfast.kvserver.v1.Split
-	(*SnapshotHeader)(nil),         // 5: holdfast.kvserver.v1.SnapshotHeader
-	(*ClosedTimestamps)(nil),       // 6: holdfast.kvserver.v1.ClosedTimestamps
-	(*ClosedTimestamps_Range)(nil), // 7: holdfast.kvserver.v1.ClosedTimestamps.Range
-	(*ReplicaDescriptor)(nil),      // 8: holdfast.kvserver.v1.ReplicaDescriptor
-	(*Timestamp)(nil),              // 9: holdfast.kvserver.v1.Timestamp
-	(*Stats)(nil),                  // 10: holdfast.kvserver.v1.Stats
-	(*GCState)(nil),                // 11: holdfast.kvserver.v1.GCState
-	(*RangeDescriptor)(nil),        // 12: holdfast.kvserver.v1.RangeDescriptor
-	(*Span)(nil),                   // 13: holdfast.kvserver.v1.Span
+	(*Freeze)(nil),                 // 2: holdfast.kvserver.v1.Freeze
+	(*Thaw)(nil),                   // 3: holdfast.kvserver.v1.Thaw
+	(*Merge)(nil),                  // 4: holdfast.kvserver.v1.Merge
+	(*Ingestion)(nil),              // 5: holdfast.kvserver.v1.Ingestion
+	(*LeaseRequest)(nil),           // 6: holdfast.kvserver.v1.LeaseRequest
+	(*Split)(nil),                  // 7: holdfast.kvserver.v1.Split
+	(*SnapshotHeader)(nil),         // 8: holdfast.kvserver.v1.SnapshotHeader
+	(*ClosedTimestamps)(nil),       // 9: holdfast.kvserver.v1.ClosedTimestamps
+	(*ClosedTimestamps_Range)(nil), // 10: holdfast.kvserver.v1.ClosedTimestamps.Range
+	(*ReplicaDescriptor)(nil),      // 11: holdfast.kvserver.v1.ReplicaDescriptor
+	(*Timestamp)(nil),              // 12: holdfast.kvserver.v1.Timestamp
+	(*Stats)(nil),                  // 13: holdfast.kvserver.v1.Stats
+	(*GCState)(nil),                // 14: holdfast.kvserver.v1.GCState
+	(*RangeDescriptor)(nil),        // 15: holdfast.kvserver.v1.RangeDescriptor
+	(*Span)(nil),                   // 16: holdfast.kvserver.v1.Span
 }
 var file_kv_kvserver_kvserverpb_raft_proto_depIdxs = []int32{
-	8,  // 0: holdfast.kvserver.v1.Lease.holder:type_name -> holdfast.kvserver.v1.ReplicaDescriptor
-	9,  // 1: holdfast.kvserver.v1.Lease.start:type_name -> holdfast.kvserver.v1.Timestamp
-	9,  // 2: holdfast.kvserver.v1.Lease.expiration:type_name -> holdfast.kvserver.v1.Timestamp
-	10, // 3: holdfast.kvserver.v1.Command.stats:type_name -> holdfast.kvserver.v1.Stats
-	11, // 4: holdfast.kvserver.v1.Command.gc:type_name -> holdfast.kvserver.v1.GCState
-	2,  // 5: holdfast.kvserver.v1.Command.ingestion:type_name -> holdfast.kvserver.v1.Ingestion
-	3,  // 6: holdfast.kvserver.v1.Command.lease:type_name -> holdfast.kvserver.v1.LeaseRequest
-	4,  // 7: holdfast.kvserver.v1.Command.split:type_name -> holdfast.kvserver.v1.Split
-	12, // 8: holdfast.kvserver.v1.Command.range:type_name -> holdfast.kvserver.v1.RangeDescriptor
-	13, // 9: holdfast.kvserver.v1.Ingestion.span:type_name -> holdfast.kvserver.v1.Span
-	9,  // 10: holdfast.kvserver.v1.Ingestion.timestamp:type_name -> holdfast.kvserver.v1.Timestamp
-	0,  // 11: holdfast.kvserver.v1.LeaseRequest.previous:type_name -> holdfast.kvserver.v1.Lease
-	0,  // 12: holdfast.kvserver.v1.LeaseRequest.next:type_name -> holdfast.kvserver.v1.Lease
-	12, // 13: holdfast.kvserver.v1.Split.left:type_name -> holdfast.kvserver.v1.RangeDescriptor
-	12, // 14: holdfast.kvserver.v1.Split.right:type_name -> holdfast.kvserver.v1.RangeDescriptor
-	10, // 15: holdfast.kvserver.v1.Split.right_stats:type_name -> holdfast.kvserver.v1.Stats
-	12, // 16: holdfast.kvserver.v1.SnapshotHeader.range:type_name -> holdfast.kvserver.v1.RangeDescriptor
-	10, // 17: holdfast.kvserver.v1.SnapshotHeader.stats:type_name -> holdfast.kvserver.v1.Stats
-	7,  // 18: holdfast.kvserver.v1.ClosedTimestamps.ranges:type_name -> holdfast.kvserver.v1.ClosedTimestamps.Range
-	9,  // 19: holdfast.kvserver.v1.ClosedTimestamps.Range.closed:type_name -> holdfast.kvserver.v1.Timestamp
-	20, // [20:20] is the sub-list for method output_type
-	20, // [20:20] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	11, // 0: holdfast.kvserver.v1.Lease.holder:type_name -> holdfast.kvserver.v1.ReplicaDescriptor
+	12, // 1: holdfast.kvserver.v1.Lease.start:type_name -> holdfast.kvserver.v1.Timestamp
+	12, // 2: holdfast.kvserver.v1.Lease.expiration:type_name -> holdfast.kvserver.v1.Timestamp
+	13, // 3: holdfast.kvserver.v1.Command.stats:type_name -> holdfast.kvserver.v1.Stats
+	14, // 4: holdfast.kvserver.v1.Command.gc:type_name -> holdfast.kvserver.v1.GCState
+	5,  // 5: holdfast.kvserver.v1.Command.ingestion:type_name -> holdfast.kvserver.v1.Ingestion
+	6,  // 6: holdfast.kvserver.v1.Command.lease:type_name -> holdfast.kvserver.v1.LeaseRequest
+	7,  // 7: holdfast.kvserver.v1.Command.split:type_name -> holdfast.kvserver.v1.Split
+	15, // 8: holdfast.kvserver.v1.Command.range:type_name -> holdfast.kvserver.v1.RangeDescriptor
+	2,  // 9: holdfast.kvserver.v1.Command.freeze:type_name -> holdfast.kvserver.v1.Freeze
+	3,  // 10: holdfast.kvserver.v1.Command.thaw:type_name -> holdfast.kvserver.v1.Thaw
+	4,  // 11: holdfast.kvserver.v1.Command.merge:type_name -> holdfast.kvserver.v1.Merge
+	12, // 12: holdfast.kvserver.v1.Freeze.at:type_name -> holdfast.kvserver.v1.Timestamp
+	15, // 13: holdfast.kvserver.v1.Merge.left:type_name -> holdfast.kvserver.v1.RangeDescriptor
+	15, // 14: holdfast.kvserver.v1.Merge.right:type_name -> holdfast.kvserver.v1.RangeDescriptor
+	2,  // 15: holdfast.kvserver.v1.Merge.freeze:type_name -> holdfast.kvserver.v1.Freeze
+	16, // 16: holdfast.kvserver.v1.Ingestion.span:type_name -> holdfast.kvserver.v1.Span
+	12, // 17: holdfast.kvserver.v1.Ingestion.timestamp:type_name -> holdfast.kvserver.v1.Timestamp
+	0,  // 18: holdfast.kvserver.v1.LeaseRequest.previous:type_name -> holdfast.kvserver.v1.Lease
+	0,  // 19: holdfast.kvserver.v1.LeaseRequest.next:type_name -> holdfast.kvserver.v1.Lease
+	15, // 20: holdfast.kvserver.v1.Split.left:type_name -> holdfast.kvserver.v1.RangeDescriptor
+	15, // 21: holdfast.kvserver.v1.Split.right:type_name -> holdfast.kvserver.v1.RangeDescriptor
+	13, // 22: holdfast.kvserver.v1.Split.right_stats:type_name -> holdfast.kvserver.v1.Stats
+	15, // 23: holdfast.kvserver.v1.SnapshotHeader.range:type_name -> holdfast.kvserver.v1.RangeDescriptor
+	13, // 24: holdfast.kvserver.v1.SnapshotHeader.stats:type_name -> holdfast.kvserver.v1.Stats
+	10, // 25: holdfast.kvserver.v1.ClosedTimestamps.ranges:type_name -> holdfast.kvserver.v1.ClosedTimestamps.Range
+	12, // 26: holdfast.kvserver.v1.ClosedTimestamps.Range.closed:type_name -> holdfast.kvserver.v1.Timestamp
+	27, // [27:27] is the sub-list for method output_type
+	27, // [27:27] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_kv_kvserver_kvserverpb_raft_proto_init() }
@@ -703,7 +946,7 @@ func file_kv_kvserver_kvserverpb_raft_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kv_kvserver_kvserverpb_raft_proto_rawDesc), len(file_kv_kvserver_kvserverpb_raft_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

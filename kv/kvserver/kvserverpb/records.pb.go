@@ -378,7 +378,9 @@ type RangeDescriptor struct {
 	Generation    int64                  `protobuf:"varint,5,opt,name=generation,proto3" json:"generation,omitempty"`
 	NextReplicaId int32                  `protobuf:"varint,6,opt,name=next_replica_id,json=nextReplicaId,proto3" json:"next_replica_id,omitempty"`
 	// Until when the split at start_key is to last, if somebody asked for it.
-	StickyUntil   *Timestamp `protobuf:"bytes,7,opt,name=sticky_until,json=stickyUntil,proto3" json:"sticky_until,omitempty"`
+	StickyUntil *Timestamp `protobuf:"bytes,7,opt,name=sticky_until,json=stickyUntil,proto3" json:"sticky_until,omitempty"`
+	// The range to the right that this one is about to absorb.
+	Absorbing     int64 `protobuf:"varint,8,opt,name=absorbing,proto3" json:"absorbing,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -460,6 +462,13 @@ func (x *RangeDescriptor) GetStickyUntil() *Timestamp {
 		return x.StickyUntil
 	}
 	return nil
+}
+
+func (x *RangeDescriptor) GetAbsorbing() int64 {
+	if x != nil {
+		return x.Absorbing
+	}
+	return 0
 }
 
 // Stats is a storage.Stats.
@@ -770,7 +779,7 @@ const file_kv_kvserver_kvserverpb_records_proto_rawDesc = "" +
 	"\bstore_id\x18\x02 \x01(\x05R\astoreId\x12\x1d\n" +
 	"\n" +
 	"replica_id\x18\x03 \x01(\x05R\treplicaId\x12\x12\n" +
-	"\x04type\x18\x04 \x01(\x05R\x04type\"\xb3\x02\n" +
+	"\x04type\x18\x04 \x01(\x05R\x04type\"\xd1\x02\n" +
 	"\x0fRangeDescriptor\x12\x19\n" +
 	"\brange_id\x18\x01 \x01(\x03R\arangeId\x12\x1b\n" +
 	"\tstart_key\x18\x02 \x01(\fR\bstartKey\x12\x17\n" +
@@ -780,7 +789,8 @@ const file_kv_kvserver_kvserverpb_records_proto_rawDesc = "" +
 	"generation\x18\x05 \x01(\x03R\n" +
 	"generation\x12&\n" +
 	"\x0fnext_replica_id\x18\x06 \x01(\x05R\rnextReplicaId\x12B\n" +
-	"\fsticky_until\x18\a \x01(\v2\x1f.holdfast.kvserver.v1.TimestampR\vstickyUntil\"\x9f\x02\n" +
+	"\fsticky_until\x18\a \x01(\v2\x1f.holdfast.kvserver.v1.TimestampR\vstickyUntil\x12\x1c\n" +
+	"\tabsorbing\x18\b \x01(\x03R\tabsorbing\"\x9f\x02\n" +
 	"\x05Stats\x12\x1b\n" +
 	"\tkey_count\x18\x01 \x01(\x03R\bkeyCount\x12\x1b\n" +
 	"\tkey_bytes\x18\x02 \x01(\x03R\bkeyBytes\x12\x1b\n" +
