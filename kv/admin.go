@@ -296,9 +296,7 @@ func (db *DB) relocateStep(ctx context.Context, key keys.Key, voters, nonVoters 
 		_, err := db.sendOne(ctx, kvpb.Header{}, kvpb.Request{Op: kvpb.OpAdminChangeReplicas, Key: key, Args: args})
 		return err
 	}
-	if len(args.Add) > 0 { // First what is more, then what is less.
-		return false, change()
-	}
+	added := len(args.Add)
 	holderStays := false
 	for _, r := range d.Replicas {
 		w, ok := wanted[r.StoreID]
@@ -312,8 +310,12 @@ func (db *DB) relocateStep(ctx context.Context, key keys.Key, voters, nonVoters 
 			holderStays = !moveLease || r.StoreID == voters[0].StoreID
 		}
 	}
-	if !holderStays {
+	if first, there := d.ReplicaOn(voters[0].StoreID); !holderStays && there && first.Type == kvpb.ReplicaVoter {
 		return false, db.AdminTransferLease(ctx, key, voters[0].StoreID)
+	} else if !holderStays {
+		// The leaseholder cannot go before another replica can serve.
+		args.Add, args.Remove = args.Add[:added], nil
+		return false, change()
 	}
 	if len(args.Add)+len(args.Remove) == 0 {
 		return true, nil

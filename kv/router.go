@@ -125,7 +125,7 @@ func (r *Router) choose(desc *kvpb.RangeDescriptor, nearest bool, t *attempts) k
 		}
 	}
 	for _, d := range desc.Replicas {
-		if !t.asked[d] && d.Type == kvpb.ReplicaVoter {
+		if !t.asked[d] && d.Type.MayServe() {
 			return d
 		}
 	}

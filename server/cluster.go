@@ -325,7 +325,7 @@ func (c *cluster) handOver(ctx context.Context, progress func(left int)) {
 func (c *cluster) heir(d *kvpb.RangeDescriptor, turn int) (kvpb.StoreID, bool) {
 	var can []kvpb.StoreID
 	for _, r := range d.Replicas {
-		if r.Type != kvpb.ReplicaVoter || r.NodeID == c.n.ident.NodeID || !c.live.IsLive(r.NodeID) {
+		if !r.Type.MayServe() || r.NodeID == c.n.ident.NodeID || !c.live.IsLive(r.NodeID) {
 			continue
 		}
 		if s, ok := c.gossip.Node(int32(r.NodeID)); !ok || s.Suspected || s.Draining {

@@ -3,8 +3,6 @@ package server
 import (
 	"context"
 	"fmt"
-	"slices"
-	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -13,10 +11,6 @@ import (
 	"github.com/holdfastdb/holdfast/kv/kvpb"
 	"github.com/holdfastdb/holdfast/server/adminpb"
 )
-
-// relocateTries is how often a range is tried that changes meanwhile, or whose lease
-// moves.
-const relocateTries = 20
 
 // Relocate implements the service.
 func (s *adminServer) Relocate(ctx context.Context, q *adminpb.RelocateRequest) (*adminpb.RelocateResponse, error) {
@@ -57,55 +51,14 @@ func (s *adminServer) Relocate(ctx context.Context, q *adminpb.RelocateRequest) 
 
 // relocate brings the range of d to the stores of want, the lease to the first one.
 func (c *cluster) relocate(ctx context.Context, d *kvpb.RangeDescriptor, want []kvpb.ReplicaDescriptor) (changed bool, err error) {
-	for range relocateTries {
-		var add []kvpb.ReplicaDescriptor
-		var remove []kvpb.StoreID
-		for _, w := range want {
-			if r, ok := d.ReplicaOn(w.StoreID); !ok || r.Type != kvpb.ReplicaVoter {
-				add = append(add, w)
-			}
+	there := 0
+	for _, w := range want {
+		if r, ok := d.ReplicaOn(w.StoreID); ok && r.Type == kvpb.ReplicaVoter {
+			there++
 		}
-		for _, r := range d.Replicas {
-			if !slices.ContainsFunc(want, func(w kvpb.ReplicaDescriptor) bool { return w.StoreID == r.StoreID }) {
-				remove = append(remove, r.StoreID)
-			}
-		}
-		if len(add)+len(remove) == 0 {
-			return changed, nil
-		}
-		changed = true
-		err = c.changeRange(ctx, d.StartKey, kvpb.OpAdminChangeReplicas, &kvpb.ChangeReplicasArgs{Generation: d.Generation, Add: add})
-		if err == nil && (len(remove) > 0 || len(add) > 0) {
-			// A replica that serves cannot be removed.
-			err = c.changeRange(ctx, d.StartKey, kvpb.OpAdminTransferLease, &kvpb.TransferLeaseArgs{To: want[0].StoreID})
-		}
-		if err == nil && len(remove) > 0 {
-			err = c.changeRange(ctx, d.StartKey, kvpb.OpAdminChangeReplicas, &kvpb.ChangeReplicasArgs{Remove: remove})
-		}
-		if err == nil {
-			return changed, nil
-		}
-		if ctx.Err() != nil {
-			return changed, ctx.Err()
-		}
-		c.n.log.Info("a range could not be moved; will try again", "range", int64(d.RangeID), "err", err)
-		select {
-		case <-time.After(200 * time.Millisecond):
-		case <-ctx.Done():
-			return changed, ctx.Err()
-		}
-		infos, rerr := c.n.db.Ranges(ctx, keys.Span{Key: d.StartKey, EndKey: d.StartKey.Next()})
-		if rerr != nil || len(infos) == 0 {
-			return changed, rerr
-		}
-		d = &infos[0].Descriptor
 	}
-	return changed, err
-}
-
-func (c *cluster) changeRange(ctx context.Context, key keys.Key, op kvpb.Op, args kvpb.Args) error {
-	ba := &kvpb.BatchRequest{}
-	ba.Add(kvpb.Request{Op: op, Key: key, Args: args})
-	_, err := c.n.store.Sender().Send(ctx, ba)
-	return err
+	if there == len(want) && len(d.Replicas) == len(want) {
+		return false, nil
+	}
+	return true, c.n.db.AdminRelocate(ctx, d.StartKey, want, nil, true)
 }

@@ -356,9 +356,10 @@ func (p *planner) relocateRange(ctx context.Context, key keys.Key, subject parse
 
 func replicasByKind(d *kvpb.RangeDescriptor) (voters, nonVoters []kvpb.ReplicaDescriptor) {
 	for _, r := range d.Replicas {
-		if r.Type == kvpb.ReplicaVoter {
+		switch r.Type {
+		case kvpb.ReplicaVoter, kvpb.ReplicaVoterIncoming:
 			voters = append(voters, r)
-		} else if r.Type == kvpb.ReplicaNonVoter {
+		case kvpb.ReplicaNonVoter, kvpb.ReplicaVoterDemotingNonVoter:
 			nonVoters = append(nonVoters, r)
 		}
 	}

@@ -15,9 +15,21 @@ const (
 	ReplicaVoter   ReplicaType = iota
 	ReplicaLearner             // gets a snapshot, to become a voter
 	ReplicaNonVoter
+	// In a joint configuration the voters from before and from after have to agree:
+	// ReplicaVoter is one of both.
+	ReplicaVoterIncoming         // of those after only
+	ReplicaVoterOutgoing         // of those before only; will be gone
+	ReplicaVoterDemotingNonVoter // of those before only; will be a non-voter
 )
 
-var replicaTypes = [...]string{"VOTER", "LEARNER", "NON_VOTER"}
+var replicaTypes = [...]string{"VOTER", "LEARNER", "NON_VOTER", "VOTER_INCOMING", "VOTER_OUTGOING", "VOTER_DEMOTING_NON_VOTER"}
+
+// Votes says whether a replica of type t has a vote now.
+func (t ReplicaType) Votes() bool { return t != ReplicaLearner && t != ReplicaNonVoter }
+
+// MayServe says whether a replica of type t may hold the lease: one that will go on
+// voting.
+func (t ReplicaType) MayServe() bool { return t == ReplicaVoter || t == ReplicaVoterIncoming }
 
 func (t ReplicaType) String() string {
 	if int(t) < len(replicaTypes) {
@@ -63,6 +75,16 @@ func (d *RangeDescriptor) ReplicaOn(store StoreID) (ReplicaDescriptor, bool) {
 		}
 	}
 	return ReplicaDescriptor{}, false
+}
+
+// Joint says whether the range is in the middle of a change of its voters.
+func (d *RangeDescriptor) Joint() bool {
+	for _, r := range d.Replicas {
+		if r.Type > ReplicaNonVoter {
+			return true
+		}
+	}
+	return false
 }
 
 // Replica returns the replica with an id.

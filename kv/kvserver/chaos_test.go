@@ -214,6 +214,11 @@ func chaos(t *testing.T, places *testPlaces) {
 			}
 		}
 	}
+	for _, n := range c.nodes {
+		for range orphanTurns { // What nobody has told of its end finds out in turn.
+			n.store.removeOrphans(ctx)
+		}
+	}
 	ranges := map[kvpb.RangeID]*kvpb.RangeDescriptor{}
 	for _, n := range c.nodes {
 		for _, r := range *n.store.replicas.byID.Load() {

@@ -334,7 +334,7 @@ func (c *testCluster) checkAlike(id kvpb.RangeID, want func(newest *kvpb.RangeDe
 				st = storage.Stats{}
 			}
 			stats[st]++
-			seen += fmt.Sprintf("\nn%d: %s, %+v, %+v", n.id, r.Desc(), counts, r.Stats())
+			seen += fmt.Sprintf("\nn%d: %s %v, frozen %v, %+v, %+v", n.id, r.Desc(), r.Desc().Replicas, r.frozen.Load(), counts, r.Stats())
 		}
 		if len(sums) == 1 && len(stats) == 1 {
 			for _, n := range sums {

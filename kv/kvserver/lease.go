@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"go.etcd.io/raft/v3/tracker"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/holdfastdb/holdfast/internal/hlc"
@@ -162,7 +163,7 @@ func (r *Replica) acquire(ctx context.Context, old *lease) error {
 		return r.notLeaseholder(leader)
 	}
 	me, ok := r.Desc().ReplicaOn(r.store.ident.StoreID)
-	if !ok || me.Type != kvpb.ReplicaVoter {
+	if !ok || !me.Type.MayServe() {
 		return r.notLeaseholder(kvpb.ReplicaDescriptor{})
 	}
 	now := r.store.clock.Now()
@@ -210,7 +211,7 @@ func (r *Replica) transferLease(ctx context.Context, to kvpb.StoreID) error {
 		return nil
 	}
 	target, ok := r.Desc().ReplicaOn(to)
-	if !ok || target.Type != kvpb.ReplicaVoter {
+	if !ok || !target.Type.MayServe() {
 		return pgerr.Newf(pgerr.InvalidParameterValue, "the lease cannot move to s%d, which has no voting replica of %s", to, r.Desc()).
 			WithHint("SHOW RANGES shows where the replicas of each range are; RELOCATE without LEASE moves them.")
 	}
@@ -237,10 +238,32 @@ func (r *Replica) transferLease(ctx context.Context, to kvpb.StoreID) error {
 func (r *Replica) followLease() {
 	g := r.group.Load()
 	l := r.lease.Load()
-	if g == nil || !g.Status().IsLeader() || l.holder.StoreID == r.store.ident.StoreID || !r.store.clock.Now().Less(l.expiration) {
+	if g == nil || !g.Status().IsLeader() {
+		return
+	}
+	if me, ok := r.Desc().ReplicaOn(r.store.ident.StoreID); ok && !me.Type.MayServe() {
+		r.abdicate()
+		return
+	}
+	if l.holder.StoreID == r.store.ident.StoreID || !r.store.clock.Now().Less(l.expiration) {
 		return
 	}
 	g.TransferLeader(uint64(l.holder.ReplicaID))
+}
+
+// abdicate hands leadership to a replica that can hold the lease, from one that will
+// not vote any more: as long as it leads nobody else can end that.
+func (r *Replica) abdicate() {
+	g := r.group.Load()
+	var best, match uint64
+	g.Progress(func(id uint64, _ bool, p tracker.Progress) {
+		if o, ok := r.Desc().Replica(int32(id)); ok && o.Type.MayServe() && p.RecentActive && (best == 0 || p.Match > match) {
+			best, match = id, p.Match
+		}
+	})
+	if best != 0 {
+		g.TransferLeader(best)
+	}
 }
 
 // floorAt is above everything that former leaseholders of the range have read:

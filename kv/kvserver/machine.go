@@ -149,7 +149,7 @@ func (m *machine) newLease(b *storage.Batch, q *kvserverpb.LeaseRequest) (result
 	if !m.lease.same(leaseFromProto(q.GetPrevious())) {
 		return m.r.notLeaseholder(m.lease.holder), nil
 	}
-	if _, ok := m.desc.Replica(next.holder.ReplicaID); !ok {
+	if o, ok := m.desc.Replica(next.holder.ReplicaID); !ok || !o.Type.MayServe() {
 		return m.r.notLeaseholder(kvpb.ReplicaDescriptor{}), nil
 	}
 	v, err := encodeProto(next.proto())
@@ -287,7 +287,7 @@ func (m *machine) split(b *storage.Batch, sp *kvserverpb.Split) (result, err err
 	if err != nil {
 		return nil, err
 	}
-	if left.Generation != m.desc.Generation+1 || m.desc.Absorbing != 0 {
+	if left.Generation != m.desc.Generation+1 || m.desc.Absorbing != 0 || m.desc.Joint() {
 		return fmt.Errorf("%s is %s by now", left, m.desc), nil
 	}
 	r := m.r

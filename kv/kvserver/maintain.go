@@ -69,7 +69,7 @@ func (s *Store) maintain(ctx context.Context) {
 				s.async(s.removeOrphans)
 			}
 			if s.raft != nil && s.settling.CompareAndSwap(false, true) {
-				if !s.async(func(ctx context.Context) { s.wakeFrozen(ctx); s.settling.Store(false) }) {
+				if !s.async(func(ctx context.Context) { s.wakeFrozen(ctx); s.settleUnsettled(ctx); s.settling.Store(false) }) {
 					return
 				}
 			}

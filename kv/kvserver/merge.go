@@ -298,8 +298,14 @@ func (r *Replica) replicateFully(ctx context.Context, cmd *kvserverpb.Command) e
 	return err
 }
 
-// settle gives up a claim that is left of a merge. The caller holds changing.
+// settle ends what somebody has left half-way who is not at work any more: it leaves a
+// joint configuration, and gives up a claim of a merge. The caller holds changing.
 func (r *Replica) settle(ctx context.Context) error {
+	if r.Desc().Joint() {
+		if err := r.leaveJoint(ctx); err != nil {
+			return err
+		}
+	}
 	if r.Desc().Absorbing == 0 {
 		return nil
 	}

@@ -332,6 +332,9 @@ func (p *placement) step(ctx context.Context, r *Replica) (next, error) {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	d := r.Desc()
+	if d.Joint() {
+		return lookLater, nil // Somebody is at work, or settleUnsettled will be.
+	}
 	zone, cuts, err := p.s.cfg.ZoneConfig(ctx, d.Span())
 	if err != nil {
 		return lookSometime, fmt.Errorf("finding the zone of %s: %w", d, err)

@@ -16,7 +16,6 @@ import (
 	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/keys"
 	"github.com/holdfastdb/holdfast/kv/kvpb"
-	"github.com/holdfastdb/holdfast/kv/kvserver/kvserverpb"
 	"github.com/holdfastdb/holdfast/kv/kvserver/raftgroup"
 	"github.com/holdfastdb/holdfast/kv/storage"
 )
@@ -52,7 +51,7 @@ func (r *Replica) stageGroup(b *storage.Batch, index, term uint64, d *kvpb.Range
 // confState is the raft configuration that a descriptor stands for.
 func confState(d *kvpb.RangeDescriptor) *pb.ConfState {
 	c := &pb.ConfState{}
-	for _, r := range d.Replicas {
+	for _, r := range d.Replicas { // Never a joint one: see settle.
 		if r.Type == kvpb.ReplicaVoter {
 			c.Voters = append(c.Voters, uint64(r.ReplicaID))
 		} else {
@@ -122,111 +121,6 @@ func (r *Replica) startGroup(ctx context.Context) error {
 	return nil
 }
 
-// changeReplicas brings replicas to stores and takes them away, one step at a
-// time: each step leaves a range that works, and a new voter has all data before
-// it counts.
-func (r *Replica) changeReplicas(ctx context.Context, args *kvpb.ChangeReplicasArgs) error {
-	if err := r.changing.lock(ctx); err != nil {
-		return err
-	}
-	defer r.changing.unlock()
-	if _, err := r.serve(ctx, hlc.Timestamp{}); err != nil {
-		return err
-	}
-	if err := r.settle(ctx); err != nil {
-		return err
-	}
-	if g := r.Desc().Generation; args.Generation != 0 && args.Generation != g {
-		return fmt.Errorf("%s has changed since it was of generation %d", r.Desc(), args.Generation)
-	}
-	if err := r.startGroup(ctx); err != nil {
-		return err
-	}
-	for _, add := range args.Add {
-		if err := r.addReplica(ctx, add); err != nil {
-			return fmt.Errorf("adding a replica of %s on s%d: %w", r.Desc(), add.StoreID, err)
-		}
-	}
-	for _, store := range args.Remove {
-		if err := r.removeReplica(ctx, store); err != nil {
-			return fmt.Errorf("removing the replica of %s on s%d: %w", r.Desc(), store, err)
-		}
-	}
-	return nil
-}
-
-func (r *Replica) addReplica(ctx context.Context, add kvpb.ReplicaDescriptor) error {
-	old, there := r.Desc().ReplicaOn(add.StoreID)
-	if there && old.Type == add.Type {
-		return nil
-	}
-	if there && add.Type != kvpb.ReplicaVoter {
-		if add.StoreID == r.store.ident.StoreID {
-			return errors.New("it holds the lease, which has to be transferred first")
-		}
-		// It keeps its data and loses its vote.
-		return r.changeOne(ctx, old, pb.ConfChangeAddLearnerNode, func(d *kvpb.RangeDescriptor) { setType(d, old.ReplicaID, add.Type) })
-	}
-	if !there {
-		add.ReplicaID = r.Desc().NextReplicaID
-		first := add
-		if add.Type == kvpb.ReplicaVoter {
-			first.Type = kvpb.ReplicaLearner
-		}
-		if err := r.changeOne(ctx, first, pb.ConfChangeAddLearnerNode, func(d *kvpb.RangeDescriptor) {
-			d.Replicas = append(d.Replicas, first)
-			d.NextReplicaID++
-		}); err != nil {
-			return err
-		}
-	} else {
-		add.ReplicaID = old.ReplicaID
-	}
-	if add.Type != kvpb.ReplicaVoter {
-		return nil
-	}
-	if err := r.awaitCaughtUp(ctx, add.ReplicaID); err != nil {
-		if there && old.Type == kvpb.ReplicaNonVoter {
-			return err
-		}
-		// It would count as a replica that is not there.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaseDuration)
-		defer cancel()
-		if rerr := r.removeReplica(ctx, add.StoreID); rerr != nil {
-			r.log.WarnContext(ctx, "taking back a replica that could not be brought", "store", add.StoreID, "err", rerr)
-		}
-		return err
-	}
-	return r.changeOne(ctx, add, pb.ConfChangeAddNode, func(d *kvpb.RangeDescriptor) { setType(d, add.ReplicaID, kvpb.ReplicaVoter) })
-}
-
-func setType(d *kvpb.RangeDescriptor, replica int32, t kvpb.ReplicaType) {
-	for i := range d.Replicas {
-		if d.Replicas[i].ReplicaID == replica {
-			d.Replicas[i].Type = t
-		}
-	}
-}
-
-func (r *Replica) removeReplica(ctx context.Context, store kvpb.StoreID) error {
-	old, there := r.Desc().ReplicaOn(store)
-	if !there {
-		return nil
-	}
-	if store == r.store.ident.StoreID {
-		return errors.New("it holds the lease, which has to be transferred first")
-	}
-	return r.changeOne(ctx, old, pb.ConfChangeRemoveNode, func(d *kvpb.RangeDescriptor) {
-		kept := d.Replicas[:0]
-		for _, o := range d.Replicas {
-			if o.ReplicaID != old.ReplicaID {
-				kept = append(kept, o)
-			}
-		}
-		d.Replicas = kept
-	})
-}
-
 // sayGoodbye tells the stores of replicas that are in old and not in next. Raft does
 // not speak with them any more, so they might not learn that they are out, and an
 // idle range never misses its leader. If this is lost, see removeOrphans.
@@ -279,28 +173,6 @@ func (s *Store) markGone(id kvpb.RangeID, nextID int32) error {
 		return err
 	}
 	return b.Commit(true)
-}
-
-// changeOne makes one change of the configuration and the descriptor, in one
-// command.
-func (r *Replica) changeOne(ctx context.Context, target kvpb.ReplicaDescriptor, how pb.ConfChangeType, edit func(*kvpb.RangeDescriptor)) error {
-	seq, err := r.serve(ctx, hlc.Timestamp{})
-	if err != nil {
-		return err
-	}
-	next := *r.Desc()
-	next.Replicas = append([]kvpb.ReplicaDescriptor(nil), next.Replicas...)
-	next.Generation++
-	edit(&next)
-	conf := &pb.ConfChangeV2{Changes: []*pb.ConfChangeSingle{{Type: how.Enum(), NodeId: proto.Uint64(uint64(target.ReplicaID))}}}
-	if err := r.replicate(ctx, &kvserverpb.Command{LeaseSequence: seq, Range: descriptorToProto(&next)}, conf); err != nil {
-		return err
-	}
-	if r.Desc().Generation < next.Generation {
-		return errors.New("raft takes one change at a time and was busy with another")
-	}
-	r.log.InfoContext(ctx, "replicas changed", "how", how.String(), "store", target.StoreID, "now", next.String())
-	return nil
 }
 
 // snapshotTimeout bounds how long a new replica may show no progress.

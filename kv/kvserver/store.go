@@ -109,6 +109,9 @@ type Store struct {
 	// testMerge, if set, is asked before steps of a merge; false: it ends there, as if
 	// whoever works on it had died.
 	testMerge func(kvpb.MergeStep) bool
+	// testJoint, if set, is asked before a joint configuration is left; false: it is
+	// not, as if its leaseholder had died.
+	testJoint func() bool
 	settling  atomic.Bool // see wakeFrozen
 
 	followerReads atomic.Int64 // batches that were served without the lease

@@ -341,7 +341,9 @@ func (g *Group) runLocked() error {
 		var err error
 		if p.ConfChange != nil {
 			p.ConfChange.Context = p.Data
-			if g.confPending || g.applied < g.confAfter {
+			// Raft would put nothing in its place, too, if it does not fit.
+			joint := len(g.conf.GetVotersOutgoing()) > 0
+			if g.confPending || g.applied < g.confAfter || joint != p.ConfChange.LeaveJoint() {
 				err = raft.ErrProposalDropped
 			} else if err = g.rn.ProposeConfChange(p.ConfChange); err == nil {
 				g.confPending = true
@@ -500,13 +502,10 @@ func (g *Group) applyEntry(b *storage.Batch, e *pb.Entry) error {
 	if err != nil {
 		return err
 	}
-	if !ok {
-		// Raft wants to know that the entry is dealt with; a change of no replica is
-		// none. (An empty change would mean to leave a joint configuration.)
-		cc.Reset()
-		cc.Changes = []*pb.ConfChangeSingle{{Type: pb.ConfChangeAddNode.Enum(), NodeId: proto.Uint64(0)}}
-	}
 	g.confPending = false
+	if !ok {
+		return nil
+	}
 	g.conf = g.rn.ApplyConfChange(&cc)
 	g.raftLog.SetConf(g.conf)
 	return nil
