@@ -35,6 +35,10 @@ func TestBadSSTablesAreRefused(t *testing.T) {
 	c.replicate(tableKey(0), 2, 3)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
+	eventuallyTrue(t, "the range files where it is, by its own log", func() bool {
+		r := c.nodes[1].store.replica(1)
+		return r.published.Load() == r.Desc().Generation
+	})
 	span := keys.Span{Key: tableKey(0), EndKey: tableKey(5)}
 	good := sstOf(t, tableKey(1), storage.PlaceholderTimestamp)
 	damaged := append([]byte(nil), good...)
