@@ -23,7 +23,12 @@ type adminServer struct {
 }
 
 // Init implements the service.
-func (s *adminServer) Init(ctx context.Context, _ *adminpb.InitRequest) (*adminpb.InitResponse, error) {
+func (s *adminServer) Init(ctx context.Context, req *adminpb.InitRequest) (*adminpb.InitResponse, error) {
+	if cfg := &s.c.n.cfg; !req.GetAnyClusterName() && !cfg.AnyClusterName {
+		if err := checkClusterName(req.GetClusterName(), cfg.ClusterName); err != nil {
+			return nil, status.Error(codes.FailedPrecondition, err.Error())
+		}
+	}
 	q := initRequest{done: make(chan error, 1)}
 	select {
 	case <-s.c.identified:

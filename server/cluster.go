@@ -48,6 +48,11 @@ type cluster struct {
 	served     chan struct{} // closed when clients are
 	inits      chan initRequest
 
+	claim initClaim
+	// unanswered are the addresses that nobody was joined at, while the node looks
+	// for a place.
+	unanswered map[string]bool
+
 	first struct {
 		sync.Mutex
 		desc *kvpb.RangeDescriptor // as the node that let this one in knew it
@@ -74,6 +79,7 @@ func (n *Node) newCluster(l net.Listener) (*cluster, error) {
 	if c.advertise, err = advertised(n.cfg.AdvertiseAddr, l.Addr()); err != nil {
 		return nil, fmt.Errorf("--advertise-addr: %w", err)
 	}
+	c.claim.self = c.advertise
 	n.background("node port", c.mux.Serve)
 	return c, nil
 }

@@ -37,6 +37,11 @@ type Config struct {
 	// Initialize makes a new store the first one of a new cluster at once, as if
 	// somebody had called init.
 	Initialize bool
+	// ClusterName is that of the cluster, and refused by nodes of another name;
+	// AnyClusterName: it is not compared. --cluster-name,
+	// --disable-cluster-name-verification
+	ClusterName    string
+	AnyClusterName bool
 	// What others are told, if not what is listened on.
 	AdvertiseAddr     string // --advertise-addr
 	AdvertiseSQLAddr  string // --advertise-sql-addr
@@ -136,6 +141,9 @@ func (c *Config) Validate() error {
 			return fmt.Errorf("--join: %w", err)
 		}
 	}
+	if c.ClusterName != "" && !clusterName.MatchString(c.ClusterName) {
+		return fmt.Errorf("--cluster-name: %q is not a name: letters, digits, '.', '-' and '_', at most 256 of them, beginning and ending with a letter or digit", c.ClusterName)
+	}
 	if c.CacheBytes < 1<<20 {
 		return fmt.Errorf("--cache: %d bytes are too few, at least 1MiB is needed", c.CacheBytes)
 	}
@@ -164,6 +172,8 @@ func (c *Config) Validate() error {
 	}
 	return nil
 }
+
+var clusterName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,254}[A-Za-z0-9])?$`)
 
 // externalIODisabled is the value of --external-io-dir that turns nodelocal off.
 const externalIODisabled = "disabled"

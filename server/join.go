@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -44,9 +45,13 @@ const (
 )
 
 // What nodes answer to others that want to join, beside a place.
-func errNotInitialized() error {
-	return pgerr.New(pgerr.CannotConnectNow, "node is waiting for cluster initialization")
-}
+func errNotInitialized() error { return pgerr.New(pgerr.CannotConnectNow, waitingForInit) }
+
+// waitingForInit is what a node answers that knows of no cluster, and that nobody
+// but who asks, at most, makes one.
+const waitingForInit = "node is waiting for cluster initialization"
+
+func isWaiting(err error) bool { return strings.HasSuffix(pgerr.Flatten(err).Message, waitingForInit) }
 
 func errFirstRangeUnknown() error {
 	return pgerr.New(pgerr.CannotConnectNow, "nobody has said yet where the first range is")
@@ -84,7 +89,8 @@ func (c *cluster) place(ctx context.Context) (kvserver.Ident, origin, error) {
 		return ident, 0, fmt.Errorf("--store: %w", err)
 	}
 	if c.n.cfg.Initialize {
-		return c.initialize(ctx, peers)
+		ident, err := c.bootstrap()
+		return ident, bootstrapped, err
 	}
 	if len(c.n.cfg.Join) == 0 {
 		return ident, 0, errNoJoin()
@@ -92,12 +98,20 @@ func (c *cluster) place(ctx context.Context) (kvserver.Ident, origin, error) {
 	return c.awaitPlace(ctx, peers)
 }
 
-// awaitPlace waits until the store of a new node gets an identity.
+// awaitPlace waits until the store of a new node gets an identity: a place in the
+// cluster of others, or one of its own once somebody calls init.
 func (c *cluster) awaitPlace(ctx context.Context, peers []string) (kvserver.Ident, origin, error) {
+	var wanted []initRequest
 	for waiting := false; ; {
+		how := joined
 		ident, err := c.askForPlace(ctx, peers)
+		if err == nil && ident.NodeID == 0 && len(wanted) > 0 {
+			how = bootstrapped
+			ident, err = c.initialize(ctx, peers)
+		}
 		if err != nil || ident.NodeID != 0 {
-			return ident, joined, err
+			answerInits(wanted, how, err)
+			return ident, how, err
 		}
 		if !waiting {
 			waiting = true
@@ -112,29 +126,28 @@ func (c *cluster) awaitPlace(ctx context.Context, peers []string) (kvserver.Iden
 		select {
 		case <-time.After(joinInterval):
 		case q := <-c.inits:
-			ident, how, err := c.initialize(ctx, peers)
-			if err == nil && how == joined {
-				q.done <- errAlreadyInitialized
-			} else {
-				q.done <- err
-			}
-			return ident, how, err
+			wanted = append(wanted, q)
 		case <-ctx.Done():
-			return kvserver.Ident{}, 0, fmt.Errorf("waiting for the cluster: %w", ctx.Err())
+			err := fmt.Errorf("waiting for the cluster: %w", ctx.Err())
+			answerInits(wanted, joined, err)
+			return kvserver.Ident{}, 0, err
 		}
 	}
 }
 
-// initialize makes a new cluster of this node, unless the others have one by now.
-func (c *cluster) initialize(ctx context.Context, peers []string) (kvserver.Ident, origin, error) {
-	if ident, err := c.askForPlace(ctx, peers); err != nil || ident.NodeID != 0 {
-		return ident, joined, err
+// answerInits tells those who called init what became of it: of several, one has
+// initialized the cluster.
+func answerInits(wanted []initRequest, how origin, err error) {
+	for i, q := range wanted {
+		switch {
+		case err != nil:
+			q.done <- err
+		case how == bootstrapped && i == 0:
+			q.done <- nil
+		default:
+			q.done <- errAlreadyInitialized
+		}
 	}
-	ident := kvserver.Ident{ClusterID: newClusterID(), NodeID: singleNodeID, StoreID: singleStoreID}
-	if err := kvserver.Bootstrap(c.n.engine, ident); err != nil {
-		return ident, 0, fmt.Errorf("--store: %w", err)
-	}
-	return ident, bootstrapped, nil
 }
 
 // joinRequest is what this node says of itself.
@@ -142,6 +155,7 @@ func (c *cluster) joinRequest(ident kvserver.Ident) noderpc.JoinRequest {
 	return noderpc.JoinRequest{
 		ClusterID: ident.ClusterID, NodeID: ident.NodeID, StoreID: ident.StoreID, Address: c.advertise, SQLAddress: c.sqlAdvertise,
 		Locality: c.n.cfg.Locality.String(), Attrs: c.n.cfg.Attrs, Version: c.n.cfg.Version,
+		ClusterName: c.n.cfg.ClusterName, AnyClusterName: c.n.cfg.AnyClusterName,
 	}
 }
 
@@ -155,8 +169,10 @@ func (c *cluster) askForPlace(ctx context.Context, peers []string) (kvserver.Ide
 			return kvserver.Ident{}, ctx.Err()
 		case errors.Is(err, noderpc.ErrClockOffset):
 			return kvserver.Ident{}, fmt.Errorf("%w: %w", errClock(c.clock.MaxOffset()), err)
+		case pgerr.GetCode(err) == codeClusterName:
+			return kvserver.Ident{}, err
 		case err != nil:
-			c.n.log.Debug("asking for a place in the cluster", "peer", address, "err", err)
+			c.noteUnanswered(address, err)
 			continue
 		}
 		ident := kvserver.Ident{ClusterID: resp.ClusterID, NodeID: resp.NodeID, StoreID: resp.StoreID}
@@ -167,6 +183,20 @@ func (c *cluster) askForPlace(ctx context.Context, peers []string) (kvserver.Ide
 		return ident, nil
 	}
 	return kvserver.Ident{}, nil
+}
+
+// noteUnanswered logs, once for each, why nobody could be joined at an address: it
+// may be the wrong one.
+func (c *cluster) noteUnanswered(address string, err error) {
+	if isWaiting(err) || c.unanswered[address] {
+		c.n.log.Debug("asking for a place in the cluster", "peer", address, "err", err)
+		return
+	}
+	if c.unanswered == nil {
+		c.unanswered = map[string]bool{}
+	}
+	c.unanswered[address] = true
+	c.n.log.Warn("nobody can be joined at one of the --join addresses; will go on trying", "peer", address, "err", err)
 }
 
 func (c *cluster) ask(ctx context.Context, address string, ident kvserver.Ident) (noderpc.JoinResponse, error) {
@@ -210,6 +240,8 @@ func (c *cluster) confirm(ctx context.Context, ident kvserver.Ident, peers []str
 				refused = err
 			case errors.Is(err, noderpc.ErrClockOffset):
 				refused = fmt.Errorf("%w: %w", errClock(c.clock.MaxOffset()), err)
+			case pgerr.GetCode(err) == codeClusterName:
+				refused = err
 			case pgerr.GetCode(err) == pgerr.ObjectInUse || pgerr.GetCode(err) == pgerr.ObjectNotInPrerequisiteState:
 				refused = err
 			default:
@@ -226,10 +258,15 @@ func (c *cluster) confirm(ctx context.Context, ident kvserver.Ident, peers []str
 
 // admit answers another node that wants to be part of the cluster.
 func (c *cluster) admit(ctx context.Context, req noderpc.JoinRequest) (noderpc.JoinResponse, error) {
+	if !req.AnyClusterName && !c.n.cfg.AnyClusterName {
+		if err := checkClusterName(req.ClusterName, c.n.cfg.ClusterName); err != nil {
+			return noderpc.JoinResponse{}, err
+		}
+	}
 	select {
 	case <-c.opened:
 	default:
-		if c.ident.Load().NodeID == 0 {
+		if c.ident.Load().NodeID == 0 && (req.InitClaim == "" || c.claim.yield(req.InitClaim)) {
 			return noderpc.JoinResponse{}, errNotInitialized()
 		}
 		return noderpc.JoinResponse{}, pgerr.New(pgerr.CannotConnectNow, "the node is starting")

@@ -443,6 +443,7 @@ func (n *Node) openSQL(ctx context.Context, metrics prometheus.Registerer) error
 	sqlConfig.SQLAddr = n.sqlAddr.String()
 	if n.cluster != nil {
 		sqlConfig.SQLAddr, sqlConfig.Nodes = n.cluster.sqlAdvertise, n.cluster.nodes
+		sqlConfig.ClusterName = n.cfg.ClusterName
 		sqlConfig.SessionPeers = peers{n.cluster}
 	}
 	if n.cfg.ExternalIODir != externalIODisabled {
@@ -516,6 +517,9 @@ func (n *Node) background(what string, fn func(context.Context) error) {
 	n.onStop(what, func(context.Context) error {
 		cancel()
 		wg.Wait()
+		if errors.Is(err, context.Canceled) {
+			return nil // It was stopped while it began.
+		}
 		return err
 	})
 }

@@ -505,7 +505,7 @@ func vcNodeStatus(ctx context.Context, v *vctx, add func(vrow) error) error {
 func vcGossipNodes(ctx context.Context, v *vctx, add func(vrow) error) error {
 	return v.eachNode(ctx, func(n *NodeStatus) error {
 		r := vrow{"node_id": n.NodeID, "network": "tcp", "address": n.Address, "advertise_address": n.Address, "sql_network": "tcp",
-			"sql_address": n.SQLAddress, "advertise_sql_address": n.SQLAddress, "attrs": jsonList(n.Attrs), "locality": n.Locality, "cluster_name": "",
+			"sql_address": n.SQLAddress, "advertise_sql_address": n.SQLAddress, "attrs": jsonList(n.Attrs), "locality": n.Locality, "cluster_name": v.p.srv.cfg.ClusterName,
 			"server_version": n.Version, "build_tag": n.Version, "started_at": n.Started, "is_live": n.Live,
 			"is_available": n.Available}
 		if len(n.Stores) > 0 {

@@ -94,6 +94,7 @@ type ExternalConfig struct {
 	Nodes func(context.Context) ([]NodeStatus, error)
 	// SessionPeers reaches sessions of other nodes; nil: there are none.
 	SessionPeers SessionPeers
+	ClusterName  string
 	// Organization and the rest are shown in crdb_internal.
 	HTTPAddr, SQLAddr string
 }

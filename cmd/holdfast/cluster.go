@@ -20,11 +20,12 @@ import (
 // newInitCommand makes a cluster of nodes that wait for it.
 func newInitCommand() *cobra.Command {
 	f := &clientFlags{}
+	req := &adminpb.InitRequest{}
 	cmd := &cobra.Command{
 		Use: "init", Short: "initialize a cluster, once, through any of its nodes", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.admin(cmd, time.Minute, func(ctx context.Context, c adminpb.AdminClient) error {
-				if _, err := c.Init(ctx, &adminpb.InitRequest{}); err != nil {
+				if _, err := c.Init(ctx, req); err != nil {
 					return err
 				}
 				fmt.Fprintln(cmd.OutOrStdout(), "Cluster successfully initialized")
@@ -33,6 +34,8 @@ func newInitCommand() *cobra.Command {
 		},
 	}
 	f.register(cmd.Flags())
+	cmd.Flags().StringVar(&req.ClusterName, "cluster-name", "", "name of the cluster, as given to its nodes")
+	cmd.Flags().BoolVar(&req.AnyClusterName, "disable-cluster-name-verification", false, "do not compare --cluster-name with that of the node")
 	return cmd
 }
 

@@ -99,6 +99,8 @@ func (f *startFlags) register(fs *pflag.FlagSet) {
 func (f *startFlags) registerCluster(fs *pflag.FlagSet) {
 	c := &f.cfg
 	fs.StringSliceVarP(&c.Join, "join", "j", nil, "addresses of other nodes, host:port; remembered in the store")
+	fs.StringVar(&c.ClusterName, "cluster-name", "", "name of the cluster; nodes that give another one are refused")
+	fs.BoolVar(&c.AnyClusterName, "disable-cluster-name-verification", false, "do not compare --cluster-name with that of other nodes")
 	fs.StringVar(&c.AdvertiseAddr, "advertise-addr", "", "host:port that other nodes are told (default: that of --listen-addr, or the machine's name)")
 	fs.StringVar(&c.AdvertiseSQLAddr, "advertise-sql-addr", "", "host:port of SQL that others are told")
 	fs.StringVar(&c.AdvertiseHTTPAddr, "advertise-http-addr", "", "host:port of HTTP that others are told")

@@ -54,6 +54,12 @@ type JoinRequest struct {
 	Locality            string
 	Attrs               []string
 	Version             string
+	// InitClaim is the address of a node that is about to make a new cluster, and
+	// asks whether anybody else is, or has.
+	InitClaim string
+	// ClusterName is that of --cluster-name; AnyClusterName: it is not compared.
+	ClusterName    string
+	AnyClusterName bool
 }
 
 // JoinResponse is the place that a node got.

@@ -77,9 +77,11 @@ func (MembershipChange) EnumDescriptor() ([]byte, []int) {
 }
 
 type InitRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	ClusterName    string                 `protobuf:"bytes,1,opt,name=cluster_name,json=clusterName,proto3" json:"cluster_name,omitempty"`
+	AnyClusterName bool                   `protobuf:"varint,2,opt,name=any_cluster_name,json=anyClusterName,proto3" json:"any_cluster_name,omitempty"` // the name is not compared
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *InitRequest) Reset() {
@@ -110,6 +112,20 @@ func (x *InitRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use InitRequest.ProtoReflect.Descriptor instead.
 func (*InitRequest) Descriptor() ([]byte, []int) {
 	return file_server_adminpb_admin_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *InitRequest) GetClusterName() string {
+	if x != nil {
+		return x.ClusterName
+	}
+	return ""
+}
+
+func (x *InitRequest) GetAnyClusterName() bool {
+	if x != nil {
+		return x.AnyClusterName
+	}
+	return false
 }
 
 type InitResponse struct {
@@ -548,8 +564,10 @@ var File_server_adminpb_admin_proto protoreflect.FileDescriptor
 
 const file_server_adminpb_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x1aserver/adminpb/admin.proto\x12\x11holdfast.admin.v1\"\r\n" +
-	"\vInitRequest\"-\n" +
+	"\x1aserver/adminpb/admin.proto\x12\x11holdfast.admin.v1\"Z\n" +
+	"\vInitRequest\x12!\n" +
+	"\fcluster_name\x18\x01 \x01(\tR\vclusterName\x12(\n" +
+	"\x10any_cluster_name\x18\x02 \x01(\bR\x0eanyClusterName\"-\n" +
 	"\fInitResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\fR\tclusterId\"C\n" +

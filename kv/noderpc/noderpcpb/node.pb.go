@@ -473,18 +473,22 @@ func (x *PingResponse) GetClockRefused() string {
 }
 
 type JoinRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Now           *wirepb.Timestamp      `protobuf:"bytes,1,opt,name=now,proto3" json:"now,omitempty"`
-	ClusterId     []byte                 `protobuf:"bytes,2,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"` // empty: any
-	NodeId        int32                  `protobuf:"varint,3,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`         // of a store that was part of the cluster before; 0: new
-	StoreId       int32                  `protobuf:"varint,4,opt,name=store_id,json=storeId,proto3" json:"store_id,omitempty"`
-	Address       string                 `protobuf:"bytes,5,opt,name=address,proto3" json:"address,omitempty"`
-	SqlAddress    string                 `protobuf:"bytes,6,opt,name=sql_address,json=sqlAddress,proto3" json:"sql_address,omitempty"`
-	Locality      string                 `protobuf:"bytes,7,opt,name=locality,proto3" json:"locality,omitempty"`
-	Attrs         []string               `protobuf:"bytes,8,rep,name=attrs,proto3" json:"attrs,omitempty"`
-	Version       string                 `protobuf:"bytes,9,opt,name=version,proto3" json:"version,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Now        *wirepb.Timestamp      `protobuf:"bytes,1,opt,name=now,proto3" json:"now,omitempty"`
+	ClusterId  []byte                 `protobuf:"bytes,2,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"` // empty: any
+	NodeId     int32                  `protobuf:"varint,3,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`         // of a store that was part of the cluster before; 0: new
+	StoreId    int32                  `protobuf:"varint,4,opt,name=store_id,json=storeId,proto3" json:"store_id,omitempty"`
+	Address    string                 `protobuf:"bytes,5,opt,name=address,proto3" json:"address,omitempty"`
+	SqlAddress string                 `protobuf:"bytes,6,opt,name=sql_address,json=sqlAddress,proto3" json:"sql_address,omitempty"`
+	Locality   string                 `protobuf:"bytes,7,opt,name=locality,proto3" json:"locality,omitempty"`
+	Attrs      []string               `protobuf:"bytes,8,rep,name=attrs,proto3" json:"attrs,omitempty"`
+	Version    string                 `protobuf:"bytes,9,opt,name=version,proto3" json:"version,omitempty"`
+	// Of a node that is about to make a new cluster: who else may not. Its own address.
+	InitClaim      string `protobuf:"bytes,10,opt,name=init_claim,json=initClaim,proto3" json:"init_claim,omitempty"`
+	ClusterName    string `protobuf:"bytes,11,opt,name=cluster_name,json=clusterName,proto3" json:"cluster_name,omitempty"`
+	AnyClusterName bool   `protobuf:"varint,12,opt,name=any_cluster_name,json=anyClusterName,proto3" json:"any_cluster_name,omitempty"` // the name is not compared
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *JoinRequest) Reset() {
@@ -578,6 +582,27 @@ func (x *JoinRequest) GetVersion() string {
 		return x.Version
 	}
 	return ""
+}
+
+func (x *JoinRequest) GetInitClaim() string {
+	if x != nil {
+		return x.InitClaim
+	}
+	return ""
+}
+
+func (x *JoinRequest) GetClusterName() string {
+	if x != nil {
+		return x.ClusterName
+	}
+	return ""
+}
+
+func (x *JoinRequest) GetAnyClusterName() bool {
+	if x != nil {
+		return x.AnyClusterName
+	}
+	return false
 }
 
 type JoinResponse struct {
@@ -701,7 +726,7 @@ const file_kv_noderpc_noderpcpb_node_proto_rawDesc = "" +
 	"\anode_id\x18\x03 \x01(\x05R\x06nodeId\x12\x1a\n" +
 	"\breceived\x18\x04 \x01(\x03R\breceived\x12\x12\n" +
 	"\x04sent\x18\x05 \x01(\x03R\x04sent\x12#\n" +
-	"\rclock_refused\x18\x06 \x01(\tR\fclockRefused\"\x94\x02\n" +
+	"\rclock_refused\x18\x06 \x01(\tR\fclockRefused\"\x80\x03\n" +
 	"\vJoinRequest\x12+\n" +
 	"\x03now\x18\x01 \x01(\v2\x19.holdfast.kv.v1.TimestampR\x03now\x12\x1d\n" +
 	"\n" +
@@ -713,7 +738,12 @@ const file_kv_noderpc_noderpcpb_node_proto_rawDesc = "" +
 	"sqlAddress\x12\x1a\n" +
 	"\blocality\x18\a \x01(\tR\blocality\x12\x14\n" +
 	"\x05attrs\x18\b \x03(\tR\x05attrs\x12\x18\n" +
-	"\aversion\x18\t \x01(\tR\aversion\"\xdc\x01\n" +
+	"\aversion\x18\t \x01(\tR\aversion\x12\x1d\n" +
+	"\n" +
+	"init_claim\x18\n" +
+	" \x01(\tR\tinitClaim\x12!\n" +
+	"\fcluster_name\x18\v \x01(\tR\vclusterName\x12(\n" +
+	"\x10any_cluster_name\x18\f \x01(\bR\x0eanyClusterName\"\xdc\x01\n" +
 	"\fJoinResponse\x12+\n" +
 	"\x03now\x18\x01 \x01(\v2\x19.holdfast.kv.v1.TimestampR\x03now\x12\x1d\n" +
 	"\n" +
