@@ -149,6 +149,7 @@ func (m *machine) newLease(b *storage.Batch, q *kvserverpb.LeaseRequest) (result
 	if !m.lease.same(leaseFromProto(q.GetPrevious())) {
 		return m.r.notLeaseholder(m.lease.holder), nil
 	}
+	// It may have left or lost its vote since it was chosen, and then it could not lead.
 	if o, ok := m.desc.Replica(next.holder.ReplicaID); !ok || !o.Type.MayServe() {
 		return m.r.notLeaseholder(kvpb.ReplicaDescriptor{}), nil
 	}

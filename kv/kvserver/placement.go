@@ -37,24 +37,27 @@ type placement struct {
 		failed map[kvpb.RangeID]int // steps in a row
 
 		stores []allocator.Store
-		shifts []shift
-		calm   int // steps that may be taken before the next tick only to even out the load
-		asks   int // neighbours on other stores that may be asked about before the next tick
-		report PlacementReport
-		wrong  map[kvpb.RangeID][]allocator.Violation
+		shifts []*shift
+		// calm is how many steps may be taken before the next tick only to even out the
+		// load; balancing says that one is under way.
+		calm      int
+		balancing bool
+		asks      int // neighbours on other stores that may be asked about before the next tick
+		report    PlacementReport
+		wrong     map[kvpb.RangeID][]allocator.Violation
 
 		starts     map[string]*Replica // see neighbour
 		startsAsOf time.Time
 	}
 }
 
-// shift is what a step of this store changed in another, until that tells of it
-// itself or long enough has passed.
+// shift is what a step of this store changes in another, from its beginning until
+// that tells of it itself or long enough has passed.
 type shift struct {
 	store          kvpb.StoreID
 	ranges, leases int
-	was            int // ranges or leases that were known before
-	until          time.Time
+	was            int       // ranges or leases that were known before
+	until          time.Time // zero: the step is under way
 }
 
 // PlacementReport says what was done, since the store was opened, and what is wrong
@@ -183,7 +186,7 @@ func (p *placement) refresh() (news bool) {
 	p.mu.stores = next
 	p.mu.calm, p.mu.asks = 1, 1
 	now := time.Now()
-	p.mu.shifts = slices.DeleteFunc(p.mu.shifts, func(s shift) bool { return s.until.Before(now) || s.told(next) })
+	p.mu.shifts = slices.DeleteFunc(p.mu.shifts, func(s *shift) bool { return !s.until.IsZero() && s.until.Before(now) || s.told(next) })
 	return !slices.EqualFunc(old, next, func(a, b allocator.Store) bool {
 		return a.StoreID == b.StoreID && a.Liveness == b.Liveness && a.Draining == b.Draining && a.Decommissioning == b.Decommissioning &&
 			slices.Equal(a.Locality, b.Locality) && slices.Equal(a.Attrs, b.Attrs)
@@ -379,8 +382,10 @@ func (p *placement) step(ctx context.Context, r *Replica) (next, error) {
 		case <-ctx.Done():
 			return lookSometime, ctx.Err()
 		}
-	case !p.mayBalance():
+	case !p.beginBalancing(&a, known):
 		return lookLater, nil // By then, what others do may be enough.
+	default:
+		defer p.endBalancing()
 	}
 	if r.Desc().Generation != d.Generation {
 		return lookAgain, nil // It was decided on what is not so any more.
@@ -392,17 +397,31 @@ func (p *placement) step(ctx context.Context, r *Replica) (next, error) {
 	return lookAgain, nil
 }
 
-// mayBalance says whether another step may be taken only to even out the load. All
-// stores see the same loads, which are never quite new: so each takes few steps
-// between two looks.
-func (p *placement) mayBalance() bool {
+// beginBalancing says whether another step may be taken only to even out the load. All
+// stores see the same loads, which are never quite new and know nothing of what is
+// under way: so each takes one step at a time, few between two looks, and when little
+// is left to do only perhaps.
+func (p *placement) beginBalancing(a *allocator.Action, known []allocator.Store) bool {
+	deciders := 0
+	for i := range known {
+		if known[i].Liveness == allocator.Live {
+			deciders++
+		}
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.mu.calm == 0 {
+	if p.mu.calm == 0 || p.mu.balancing {
 		return false
 	}
 	p.mu.calm--
-	return true
+	p.mu.balancing = rand.Float64() < a.Chance(deciders)
+	return p.mu.balancing
+}
+
+func (p *placement) endBalancing() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mu.balancing = false
 }
 
 func (p *placement) split(ctx context.Context, r *Replica, at keys.Key) error {
@@ -420,36 +439,39 @@ func (p *placement) split(ctx context.Context, r *Replica, at keys.Key) error {
 // do carries out a step that was decided on d.
 func (p *placement) do(ctx context.Context, r *Replica, d *kvpb.RangeDescriptor, a allocator.Action) error {
 	if a.Kind == allocator.TransferLease {
-		if err := r.transferLease(ctx, a.To); err != nil {
-			return err
-		}
-		p.note(func(rep *PlacementReport) { rep.LeaseTransfers++ }, shift{store: a.To, leases: 1}, shift{store: p.s.ident.StoreID, leases: -1})
-		return nil
-	}
-	err := r.changeReplicas(ctx, &kvpb.ChangeReplicasArgs{Generation: d.Generation, Add: a.Add, Remove: a.Remove})
-	if err != nil {
+		end := p.expect(&shift{store: a.To, leases: 1}, &shift{store: p.s.ident.StoreID, leases: -1})
+		err := r.transferLease(ctx, a.To)
+		end(err, func(rep *PlacementReport) { rep.LeaseTransfers++ })
 		return err
 	}
-	var moved []shift
+	var moved []*shift
 	for _, add := range a.Add {
 		if _, there := d.ReplicaOn(add.StoreID); !there {
-			moved = append(moved, shift{store: add.StoreID, ranges: 1})
+			moved = append(moved, &shift{store: add.StoreID, ranges: 1})
 		}
 	}
 	for _, id := range a.Remove {
-		moved = append(moved, shift{store: id, ranges: -1})
+		moved = append(moved, &shift{store: id, ranges: -1})
 	}
-	p.note(func(rep *PlacementReport) { rep.ReplicaChanges++ }, moved...)
-	return nil
+	end := p.expect(moved...)
+	err := r.changeReplicas(ctx, &kvpb.ChangeReplicasArgs{Generation: d.Generation, Add: a.Add, Remove: a.Remove})
+	end(err, func(rep *PlacementReport) { rep.ReplicaChanges++ })
+	return err
 }
 
-// note counts a step, and remembers what it shifted.
-func (p *placement) note(count func(*PlacementReport), moved ...shift) {
+// note counts a step that shifts nothing.
+func (p *placement) note(count func(*PlacementReport)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	count(&p.mu.report)
+}
+
+// expect remembers what a step is about to shift. Its end counts it if it succeeded,
+// and forgets what it was to shift if not.
+func (p *placement) expect(moved ...*shift) (end func(err error, count func(*PlacementReport))) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for _, m := range moved {
-		m.until = time.Now().Add(shiftTicks * p.tick())
 		for i := range p.mu.stores {
 			if st := &p.mu.stores[i]; st.StoreID == m.store && m.ranges != 0 {
 				m.was = st.Ranges
@@ -457,7 +479,19 @@ func (p *placement) note(count func(*PlacementReport), moved ...shift) {
 				m.was = st.Leases
 			}
 		}
-		p.mu.shifts = append(p.mu.shifts, m)
+	}
+	p.mu.shifts = append(p.mu.shifts, moved...)
+	return func(err error, count func(*PlacementReport)) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if err != nil {
+			p.mu.shifts = slices.DeleteFunc(p.mu.shifts, func(m *shift) bool { return slices.Contains(moved, m) })
+			return
+		}
+		for _, m := range moved {
+			m.until = time.Now().Add(shiftTicks * p.tick())
+		}
+		count(&p.mu.report)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	pb "go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/keys"
 	"github.com/holdfastdb/holdfast/kv/kvpb"
 )
@@ -120,4 +121,57 @@ func TestSecondChangeOfReplicas(t *testing.T) {
 		t.Fatal("the second change hangs")
 	}
 	c.admin(1, kvpb.Request{Op: kvpb.OpAdminChangeReplicas, Key: tableKey(0), Args: &kvpb.ChangeReplicasArgs{Remove: []kvpb.StoreID{3}}})
+}
+
+// A replica may lose its vote while the lease is on its way to it. It does not get it:
+// it could not lead.
+func TestLeaseNeedsAVote(t *testing.T) {
+	c := newTestCluster(t, 4)
+	c.replicate(tableKey(0), 2, 3)
+	c.nonVoter(4, true)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	r := c.node(1).store.replica(1)
+	if _, err := r.serve(ctx, hlc.Timestamp{}); err != nil {
+		t.Fatal(err)
+	}
+	old, now := r.lease.Load(), r.store.clock.Now()
+	target, _ := r.Desc().ReplicaOn(4)
+	err := r.replaceLease(ctx, old, &lease{sequence: old.sequence + 1, holder: target, start: now, expiration: now.Add(leaseDuration)})
+	var not *kvpb.NotLeaseholderError
+	if !errors.As(err, &not) || r.lease.Load().sequence != old.sequence {
+		t.Errorf("got %v, and the lease is %+v", err, r.lease.Load())
+	}
+}
+
+// A leader that loses its vote stops leading: it cannot serve, and while it led nobody
+// else could.
+func TestLeaderLosesItsVote(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits until a lease has run out")
+	}
+	c := newTestCluster(t, 3)
+	c.replicate(tableKey(0), 2, 3)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	r := c.node(1).store.replica(1)
+	me, _ := r.Desc().ReplicaOn(1)
+	if err := r.changeOne(ctx, "type", me, pb.ConfChangeAddLearnerNode, func(d *kvpb.RangeDescriptor) { setType(d, me.ReplicaID, kvpb.ReplicaNonVoter) }); err != nil {
+		t.Fatal(err)
+	}
+	busy, idle := context.WithCancel(ctx)
+	defer idle()
+	go func() { // A range that sleeps would miss no leader.
+		for busy.Err() == nil {
+			r.group.Load().ReportUnreachable(2)
+			time.Sleep(20 * time.Millisecond)
+		}
+	}()
+	for r.holdsLease() && ctx.Err() == nil { // It may serve under it, but not extend it.
+		time.Sleep(20 * time.Millisecond)
+	}
+	if err := c.node(2).db.Put(ctx, tableKey(1), kvpb.EncodeInt(tableKey(1), 1)); err != nil {
+		t.Fatal(err)
+	}
+	c.checkReplicas(1, 3)
 }

@@ -520,5 +520,7 @@ func (p *problem) rebalance() Action {
 	if best == nil {
 		return Action{}
 	}
-	return p.make(Rebalance, best)
+	a := p.make(Rebalance, best)
+	a.Moves = most / (2 * p.weight(best.to))
+	return a
 }

@@ -64,8 +64,8 @@ func (p *problem) moveLease() Action {
 	if !slices.Contains(class, holder) {
 		return Action{Kind: TransferLease, Purpose: MoveLease, To: best.StoreID}
 	}
-	if float64(holder.Leases-best.Leases) > max(leaseStep, leaseThreshold*p.meanLeases) {
-		return Action{Kind: TransferLease, Purpose: RebalanceLease, To: best.StoreID}
+	if more := float64(holder.Leases - best.Leases); more > max(leaseStep, leaseThreshold*p.meanLeases) {
+		return Action{Kind: TransferLease, Purpose: RebalanceLease, To: best.StoreID, Moves: more / 2}
 	}
 	return Action{}
 }

@@ -295,6 +295,70 @@ func TestBalance(t *testing.T) {
 	}
 }
 
+// TestHerdSettles has all stores decide at once, each by what was known before the
+// others' steps: what one would do for all of them must not be done by each.
+func TestHerdSettles(t *testing.T) {
+	for seed := range uint64(20) {
+		s := &simulation{t: t, rng: rand.New(rand.NewPCG(seed, 1))}
+		for range 6 {
+			s.addStore("r")
+			s.stores[len(s.stores)-1].Locality = nil
+		}
+		for i := range 20 { // Leases stay on the first three, one replica moves among the others.
+			d := &kvpb.RangeDescriptor{RangeID: kvpb.RangeID(i + 1)}
+			for _, id := range []int{1 + i%3, 4} {
+				d.Replicas = append(d.Replicas, kvpb.ReplicaDescriptor{NodeID: kvpb.NodeID(id), StoreID: kvpb.StoreID(id)})
+			}
+			s.ranges = append(s.ranges, &Range{Desc: d, Leaseholder: kvpb.StoreID(1 + i%3), Bytes: 1 << 10})
+			s.zones = append(s.zones, parseZone(t, "replicas=2"))
+		}
+		s.count()
+		const rounds = 200
+		for round := 0; s.herdStep(); round++ {
+			if round == rounds {
+				for _, l := range s.log[len(s.log)-20:] {
+					t.Log(l)
+				}
+				t.Fatalf("seed %d: no end after %d rounds and %d steps", seed, rounds, len(s.log))
+			}
+		}
+		if len(s.log) > 60 {
+			t.Errorf("seed %d: %d steps", seed, len(s.log))
+		}
+	}
+}
+
+// herdStep lets each store take one step for load, and says whether any wanted to.
+func (s *simulation) herdStep() (busy bool) {
+	seen := slices.Clone(s.stores)
+	type step struct {
+		r *Range
+		a Action
+	}
+	var steps []step
+	for _, st := range seen {
+		for _, i := range s.rng.Perm(len(s.ranges)) {
+			r := s.ranges[i]
+			if r.Leaseholder != st.StoreID {
+				continue
+			}
+			a, _ := Decide(*r, s.zones[i], seen)
+			if a.Kind == None {
+				continue
+			}
+			busy = true
+			if s.rng.Float64() < a.Chance(len(seen)) {
+				steps = append(steps, step{r, a})
+			}
+			break
+		}
+	}
+	for _, st := range steps {
+		s.do(st.r, st.a)
+	}
+	return busy
+}
+
 // TestScatter puts ranges anywhere, but nowhere where they must not be.
 func TestScatter(t *testing.T) {
 	s := newSimulation(t, 3)

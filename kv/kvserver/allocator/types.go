@@ -110,6 +110,21 @@ type Action struct {
 	Add     []kvpb.ReplicaDescriptor // without ReplicaID
 	Remove  []kvpb.StoreID
 	To      kvpb.StoreID
+
+	// Moves is how many such steps would make the loads of the two stores even, for
+	// steps that are not urgent.
+	Moves float64
+}
+
+// Chance is how likely somebody should take the step who is one of so many that see
+// the same loads and decide for themselves. Together they are to do about as much as
+// would make the loads even: if all of them did what is good for one to do, what was
+// too much here would be too much there, and back again, for ever.
+func (a *Action) Chance(deciders int) float64 {
+	if a.Purpose.Urgent() || deciders <= 1 {
+		return 1
+	}
+	return min(1, a.Moves/float64(deciders))
 }
 
 func (a Action) String() string {

@@ -185,6 +185,7 @@ func (s *Scheduler) Add(o Options) (*Group, error) {
 		MaxSizePerMsg: 1 << 20, MaxCommittedSizePerReady: 8 << 20, MaxUncommittedEntriesSize: 64 << 20,
 		MaxInflightMsgs: 128, MaxInflightBytes: 32 << 20,
 		CheckQuorum: true, PreVote: true, DisableProposalForwarding: true, Logger: raftLogger{g.log},
+		StepDownOnRemoval: true, // Also without a vote: nobody could take the lease from it.
 	})
 	if err != nil {
 		return nil, err
