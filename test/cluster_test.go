@@ -80,6 +80,21 @@ func (ws *writers) run(w int, n *node.Node) {
 	})
 }
 
+// awaitRow waits until each of some writers has written one more row.
+func (ws *writers) awaitRow(t *testing.T, within time.Duration, what string, writers ...int) {
+	t.Helper()
+	for asked, i := time.Now(), 0; i < len(writers); time.Sleep(10 * time.Millisecond) {
+		ws.mu.Lock()
+		last := ws.last[writers[i]]
+		ws.mu.Unlock()
+		if last.After(asked) {
+			i++
+		} else if d := time.Since(asked); d > within {
+			t.Fatalf("%s: writer %d has written nothing for %s", what, writers[i], d)
+		}
+	}
+}
+
 func (ws *writers) end() {
 	close(ws.stop)
 	ws.wg.Wait()

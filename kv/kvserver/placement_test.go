@@ -322,13 +322,25 @@ func TestPlacement(t *testing.T) {
 		c.checkPlaced(info.Descriptor.RangeID)
 	}
 	var report PlacementReport
-	for _, n := range c.nodes {
-		r := n.store.Placement()
-		report.ReplicaChanges += r.ReplicaChanges
-		report.LeaseTransfers += r.LeaseTransfers
-		report.Failures += r.Failures
-		if r.UnderReplicated+r.Unavailable+r.ConstraintViolations > 0 {
-			t.Errorf("n%d reports %+v", n.id, r)
+	for start := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+		// A range without a leader may be electing one.
+		var wrong string
+		report = PlacementReport{}
+		for _, n := range c.nodes {
+			r := n.store.Placement()
+			report.ReplicaChanges += r.ReplicaChanges
+			report.LeaseTransfers += r.LeaseTransfers
+			report.Failures += r.Failures
+			if r.UnderReplicated+r.Unavailable+r.ConstraintViolations > 0 {
+				wrong += fmt.Sprintf(" n%d reports %+v", n.id, r)
+			}
+		}
+		if wrong == "" {
+			break
+		}
+		if time.Since(start) > 20*time.Second {
+			t.Error(wrong)
+			break
 		}
 	}
 	t.Logf("%d transfers of money; %+v", transfers.Load(), report)
