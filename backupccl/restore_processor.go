@@ -326,7 +326,8 @@ func rekey(sp keys.Span, from, to uint32) keys.Span {
 
 // process restores pieces with several workers.
 func (run *restoreRun) process(ctx context.Context, pieces []restorePiece) error {
-	defer malloc.Tight()()
+	pace := malloc.Tight()
+	defer pace.End()
 	g, ctx := errgroup.WithContext(ctx)
 	var mu sync.Mutex
 	next := 0
@@ -343,6 +344,7 @@ func (run *restoreRun) process(ctx context.Context, pieces []restorePiece) error
 				if i >= len(pieces) {
 					return nil
 				}
+				pace.Adjust()
 				if err := run.piece(ctx, cache, &buf, pieces[i]); err != nil {
 					return fmt.Errorf("restoring %s: %w", pieceName(pieces[i].part), err)
 				}

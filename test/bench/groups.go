@@ -306,18 +306,7 @@ func (b *bench) pgbench(ctx context.Context) error {
 			if s == nil {
 				return 0, nil
 			}
-			return b.median(func(int) (float64, error) {
-				args := append([]string{"-n", "-c", "8", "-j", "2", "-T", strconv.Itoa(b.seconds)}, c.args...)
-				out, err := s.tool(ctx, "pgbench", args...)
-				if err != nil {
-					return 0, err
-				}
-				m := tps.FindStringSubmatch(out)
-				if m == nil {
-					return 0, fmt.Errorf("pgbench printed no rate: %s", out)
-				}
-				return strconv.ParseFloat(m[1], 64)
-			})
+			return b.median(func(int) (float64, error) { return pgbenchRate(ctx, s, b.seconds, c.args...) })
 		}
 		yard, err := rate(b.pg)
 		if err != nil {
@@ -330,6 +319,20 @@ func (b *bench) pgbench(ctx context.Context) error {
 		b.ratio(c.name, ours, yard, "", false, c.target)
 	}
 	return nil
+}
+
+// pgbenchRate runs pgbench with eight clients and returns the transactions per second.
+func pgbenchRate(ctx context.Context, s *server, seconds int, more ...string) (float64, error) {
+	args := append([]string{"-n", "-c", "8", "-j", "2", "-T", strconv.Itoa(seconds)}, more...)
+	out, err := s.tool(ctx, "pgbench", args...)
+	if err != nil {
+		return 0, err
+	}
+	m := tps.FindStringSubmatch(out)
+	if m == nil {
+		return 0, fmt.Errorf("pgbench printed no rate: %s", out)
+	}
+	return strconv.ParseFloat(m[1], 64)
 }
 
 // dirBytes adds up the sizes of all files below dir.

@@ -34,7 +34,7 @@ func main() {
 	flag.IntVar(&o.scale, "scale", 50, "pgbench scale: 100,000 rows each")
 	flag.IntVar(&o.runs, "runs", 5, "runs of each measurement; the median is printed")
 	flag.IntVar(&o.seconds, "seconds", 10, "length of each pgbench run")
-	flag.StringVar(&o.only, "only", "", "comma-separated groups: copy,backup,pgbench,idle (default), memory")
+	flag.StringVar(&o.only, "only", "", "comma-separated groups: copy,backup,pgbench,idle,cluster (default), memory")
 	flag.StringVar(&o.dir, "dir", "", "directory for data (default: a temporary one, removed at the end)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -73,10 +73,11 @@ func run(ctx context.Context, o options) error {
 		run  func(context.Context) error
 	}{
 		{"idle", b.idle}, {"copy", b.copyIn}, {"backup", b.backup}, {"pgbench", b.pgbench}, {"memory", b.memory},
+		{"cluster", b.cluster},
 	}
 	only := o.only
 	if only == "" {
-		only = "idle,copy,backup,pgbench" // memory takes ten times as long, and ten times the disk
+		only = "idle,copy,backup,pgbench,cluster" // memory takes ten times as long, and ten times the disk
 	}
 	for _, g := range groups {
 		if !strings.Contains(","+only+",", ","+g.name+",") {
@@ -119,6 +120,12 @@ func (b *bench) ratio(name string, ours, yard float64, unit string, atMost bool,
 		}
 	}
 	b.results = append(b.results, r)
+	log.Printf("%s: %.4g %s, yardstick %.4g", name, ours, unit, yard)
+}
+
+// plain records ours and what it is compared with; nothing is asked of it.
+func (b *bench) plain(name string, ours, yard float64, unit string) {
+	b.results = append(b.results, result{name: name, ours: ours, yard: yard, unit: unit})
 	log.Printf("%s: %.4g %s, yardstick %.4g", name, ours, unit, yard)
 }
 

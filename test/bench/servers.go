@@ -44,15 +44,21 @@ func startHoldfast(ctx context.Context, bin, dir string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(bin, "start-single-node", "--insecure", "--store="+dir,
+	s := &server{name: "holdfast", dir: dir, port: port,
+		url: fmt.Sprintf("postgresql://root@127.0.0.1:%d/defaultdb?sslmode=disable", port)}
+	err = s.start(bin, "start-single-node", "--insecure", "--store="+dir,
 		fmt.Sprintf("--listen-addr=127.0.0.1:%d", port), fmt.Sprintf("--http-addr=127.0.0.1:%d", httpPort))
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
+	if err != nil {
 		return nil, err
 	}
-	s := &server{name: "holdfast", dir: dir, port: port, cmd: cmd,
-		url: fmt.Sprintf("postgresql://root@127.0.0.1:%d/defaultdb?sslmode=disable", port)}
 	return s, s.waitReady(ctx)
+}
+
+// start starts a program of ours.
+func (s *server) start(bin string, args ...string) error {
+	s.cmd = exec.Command(bin, args...)
+	s.cmd.Stderr = os.Stderr
+	return s.cmd.Start()
 }
 
 // startPostgres returns nil without error when no server is installed.
