@@ -6,7 +6,6 @@ import (
 	"log"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -133,41 +132,51 @@ func loadCluster(ctx context.Context, s *server) error {
 }
 
 // placeLeases gives all ranges replicas on nodes 1, 2 and 3 and the leases to node 1,
-// or those of the table by turns to all of them.
+// or those of the table by turns to all of them. The nodes themselves move leases to
+// where they find them better, so of spread ones each node must have some, and not
+// certain ones: the log says which.
 func (b *bench) placeLeases(ctx context.Context, s *server, apart bool) error {
 	if _, err := b.client(ctx, s, "node", "relocate", "--to=1,2,3"); err != nil {
 		return err
 	}
 	const where = "SELECT range_id, lease_holder, array_length(replicas, 1) FROM [SHOW RANGES FROM TABLE kv WITH DETAILS] ORDER BY start_key"
-	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(2 * time.Second) {
+	deadline := time.Now().Add(time.Minute)
+	for try := 0; ; try++ {
 		out, err := s.psql(ctx, where)
 		if err != nil {
 			return err
 		}
-		right := true
-		for i, line := range strings.Split(out, "\n") {
-			f := strings.Split(line, "|")
-			want := 1
-			if apart {
-				want = 1 + i%3
+		leases, whole := map[string]int{}, true
+		var ranges []string
+		for line := range strings.Lines(out) {
+			f := strings.Split(strings.TrimSpace(line), "|")
+			if len(f) != 3 {
+				return fmt.Errorf("ranges of the table: %s", out)
 			}
-			if len(f) == 3 && f[1] == strconv.Itoa(want) && f[2] == "3" {
-				continue
-			}
-			right = false
-			if apart {
-				to := []string{"1", "2", "3"}
-				to = append(to[want-1:], to[:want-1]...)
-				if _, err := b.client(ctx, s, "node", "relocate", "--range="+f[0], "--to="+strings.Join(to, ",")); err != nil {
-					return err
-				}
-			}
+			ranges = append(ranges, f[0])
+			leases[f[1]]++
+			whole = whole && f[2] == "3"
 		}
-		if right {
-			log.Printf("ranges of the table, their leaseholders and replicas: %s", strings.ReplaceAll(out, "\n", " "))
+		fair := leases["1"] == clusterRanges
+		if apart {
+			fair = min(leases["1"], leases["2"], leases["3"]) > 0
+		}
+		if whole && fair {
+			log.Printf("range, leaseholder, replicas: %s", strings.ReplaceAll(out, "\n", " "))
 			return nil
 		} else if time.Now().After(deadline) {
 			return fmt.Errorf("ranges are not where they should be: %s", out)
+		}
+		if !apart || try > 0 {
+			time.Sleep(time.Second)
+			continue
+		}
+		for i, id := range ranges {
+			to := []string{"1", "2", "3"}
+			to = append(to[i%3:], to[:i%3]...)
+			if _, err := b.client(ctx, s, "node", "relocate", "--range="+id, "--to="+strings.Join(to, ",")); err != nil {
+				return err
+			}
 		}
 	}
 }
