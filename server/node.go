@@ -198,7 +198,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	}
 	labeled := prometheus.WrapRegistererWith(prometheus.Labels{"node_id": fmt.Sprint(n.ident.NodeID)}, metrics)
 	labeled.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	labeled.MustRegister(newStoreCollector(n.engine, began, n.liveNodes))
+	labeled.MustRegister(&storeCollector{n, began})
 	if err := n.openSQL(ctx, labeled); err != nil {
 		return err
 	}
