@@ -275,8 +275,13 @@ func checkBackupPrivileges(ctx context.Context, sess *Session, sch *schema, sel 
 			return err
 		}
 		if !ok {
-			return errNoPrivilege(sess.User, "SELECT", "relation", t.Name()).
-				WithHint(legacyBackupHint("BACKUP TABLE", sess.User, "tables: "+sch.qualified(t)))
+			e := errNoPrivilege(sess.User, "SELECT", "relation", t.Name())
+			for _, db := range sel.dbs {
+				if _, whole := covered[db.ID()]; whole && db.ID() == t.ParentID() {
+					return e.WithHint(legacyBackupHint("BACKUP DATABASE", sess.User, "database "+db.Name()))
+				}
+			}
+			return e.WithHint(legacyBackupHint("BACKUP TABLE", sess.User, "tables: "+sch.qualified(t)))
 		}
 	}
 	return nil

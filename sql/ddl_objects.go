@@ -28,7 +28,10 @@ func (p *planner) createDatabase(ctx context.Context, n *parser.CreateDatabase) 
 	if n.Encoding != "" && !slices.Contains([]string{"UTF8", "UTF-8", "UNICODE", "6"}, strings.ToUpper(n.Encoding)) {
 		return pgerr.Newf(pgerr.FeatureNotSupported, "unsupported encoding: %s", n.Encoding)
 	}
-	if n.PrimaryRegion != "" || len(n.Regions) > 0 {
+	if n.PrimaryRegion == "" && len(n.Regions) > 0 {
+		return pgerr.New(pgerr.InvalidObjectDefinition, "PRIMARY REGION must be specified if REGIONS are specified")
+	}
+	if n.PrimaryRegion != "" {
 		return pgerr.New(pgerr.FeatureNotSupported, "unimplemented: multi-region databases")
 	}
 	if n.SurvivalGoal != "" {

@@ -496,6 +496,9 @@ func setZoneField(c *zones.Config, name, value string) error {
 		c.Constraints, c.ConstraintsSet = js, true
 	case "voter_constraints":
 		js, err := zones.ParseConstraints(value)
+		if invalid := (*zones.InvalidError)(nil); errors.As(err, &invalid) && strings.HasPrefix(invalid.Error(), "constraints must either") {
+			return pgerr.New(pgerr.CheckViolation, "could not validate zone config: voter_constraints must be of type 'required' (prefixed with a '+')")
+		}
 		if err != nil {
 			return wrap(err)
 		}

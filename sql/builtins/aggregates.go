@@ -480,7 +480,11 @@ type intervalAgg struct {
 func (s *intervalAgg) Add(_ context.Context, d tree.Datum, _ ...tree.Datum) error {
 	if d != tree.DNull {
 		s.n++
-		s.sum = s.sum.Add(d.(*tree.DInterval).Duration)
+		sum, err := addIntervals(s.sum, d.(*tree.DInterval).Duration)
+		if err != nil {
+			return err
+		}
+		s.sum = sum.(*tree.DInterval).Duration
 	}
 	return nil
 }
@@ -489,7 +493,7 @@ func (s *intervalAgg) Result() (tree.Datum, error) {
 		return tree.DNull, nil
 	}
 	if s.avg {
-		return scaleInterval(s.sum, 0, float64(s.n), true), nil
+		return scaleInterval(s.sum, 0, float64(s.n), true)
 	}
 	return &tree.DInterval{Duration: s.sum}, nil
 }
@@ -696,7 +700,11 @@ func percentile(ctx *tree.EvalContext, cont bool, pairs []tree.Datum) (tree.Datu
 	part := at - float64(lo)
 	if iv, ok := vals[lo].(*tree.DInterval); ok {
 		diff := vals[hi].(*tree.DInterval).Duration.Sub(iv.Duration)
-		return &tree.DInterval{Duration: iv.Duration.Add(scaleInterval(diff, part, 0, false).Duration)}, nil
+		share, err := scaleInterval(diff, part, 0, false)
+		if err != nil {
+			return nil, err
+		}
+		return addIntervals(iv.Duration, share.(*tree.DInterval).Duration)
 	}
 	a, b := float(vals[lo]), float(vals[hi])
 	return dfloat(a + part*(b-a))

@@ -148,19 +148,29 @@ func registerOps() {
 	}))
 	set(tree.Pow, types.Float, types.Float, flt(powFloat))
 
+	set(tree.Plus, types.Interval, types.Interval, func(_ *tree.EvalContext, l, r tree.Datum) (tree.Datum, error) {
+		return addIntervals(l.(*tree.DInterval).Duration, r.(*tree.DInterval).Duration)
+	})
+	set(tree.Minus, types.Interval, types.Interval, func(_ *tree.EvalContext, l, r tree.Datum) (tree.Datum, error) {
+		x := r.(*tree.DInterval).Duration
+		if x.Nanos() == math.MinInt64 {
+			return nil, errIntervalRange()
+		}
+		return addIntervals(l.(*tree.DInterval).Duration, duration.MakeDuration(-x.Nanos(), -x.Days, -x.Months))
+	})
 	set(tree.Div, types.Interval, types.Float, func(_ *tree.EvalContext, l, r tree.Datum) (tree.Datum, error) {
 		f := float64(*r.(*tree.DFloat))
 		if f == 0 {
 			return nil, errDivByZero()
 		}
-		return scaleInterval(l.(*tree.DInterval).Duration, 1/f, f, true), nil
+		return scaleInterval(l.(*tree.DInterval).Duration, 1/f, f, true)
 	})
 	set(tree.Div, types.Interval, types.Int, func(_ *tree.EvalContext, l, r tree.Datum) (tree.Datum, error) {
 		f := float64(tree.MustBeDInt(r))
 		if f == 0 {
 			return nil, errDivByZero()
 		}
-		return scaleInterval(l.(*tree.DInterval).Duration, 1/f, f, true), nil
+		return scaleInterval(l.(*tree.DInterval).Duration, 1/f, f, true)
 	})
 	for _, n := range []*types.T{types.Int, types.Float, types.Decimal} {
 		toF := func(d tree.Datum) float64 {
@@ -173,10 +183,10 @@ func registerOps() {
 			return float64(tree.MustBeDInt(d))
 		}
 		set(tree.Mult, types.Interval, n, func(_ *tree.EvalContext, l, r tree.Datum) (tree.Datum, error) {
-			return scaleInterval(l.(*tree.DInterval).Duration, toF(r), 0, false), nil
+			return scaleInterval(l.(*tree.DInterval).Duration, toF(r), 0, false)
 		})
 		set(tree.Mult, n, types.Interval, func(_ *tree.EvalContext, l, r tree.Datum) (tree.Datum, error) {
-			return scaleInterval(r.(*tree.DInterval).Duration, toF(l), 0, false), nil
+			return scaleInterval(r.(*tree.DInterval).Duration, toF(l), 0, false)
 		})
 	}
 	registerTimeOps(set)
@@ -202,7 +212,7 @@ func diffDays(micros int64) *tree.DInterval {
 
 // scaleInterval multiplies (or divides) as interval_mul does: fractions of months
 // go to days, fractions of days to time.
-func scaleInterval(d duration.Duration, factor, divisor float64, div bool) *tree.DInterval {
+func scaleInterval(d duration.Duration, factor, divisor float64, div bool) (tree.Datum, error) {
 	apply := func(v float64) float64 {
 		if div {
 			return v / divisor
@@ -210,6 +220,10 @@ func scaleInterval(d duration.Duration, factor, divisor float64, div bool) *tree
 		return v * factor
 	}
 	months, days := float64(d.Months), float64(d.Days)
+	// The comparison is false of NaN too.
+	if !(math.Abs(apply(months)) < math.MaxInt32) || !(math.Abs(apply(days)) < math.MaxInt32) {
+		return nil, errIntervalRange()
+	}
 	resMonths := int64(apply(months))
 	resDays := int64(apply(days))
 	monthRemDays := tsRound((apply(months) - float64(resMonths)) * 30)
@@ -220,8 +234,31 @@ func scaleInterval(d duration.Duration, factor, divisor float64, div bool) *tree
 	}
 	resDays += int64(monthRemDays)
 	micros := math.RoundToEven(apply(float64(d.Nanos()/1000)) + secRem*1e6)
-	return &tree.DInterval{Duration: duration.MakeDuration(int64(micros)*1000, resDays, resMonths)}
+	// Time is kept in nanoseconds.
+	if !(math.Abs(micros) < math.MaxInt64/1000) {
+		return nil, errIntervalRange()
+	}
+	return inIntervalRange(duration.MakeDuration(int64(micros)*1000, resDays, resMonths))
 }
+
+// addIntervals adds field by field.
+func addIntervals(a, b duration.Duration) (tree.Datum, error) {
+	nanos := a.Nanos() + b.Nanos()
+	if a.Nanos() > 0 && b.Nanos() > 0 && nanos < 0 || a.Nanos() < 0 && b.Nanos() < 0 && nanos >= 0 {
+		return nil, errIntervalRange()
+	}
+	return inIntervalRange(duration.MakeDuration(nanos, a.Days+b.Days, a.Months+b.Months))
+}
+
+// inIntervalRange refuses months and days that do not fit 32 bits.
+func inIntervalRange(d duration.Duration) (tree.Datum, error) {
+	if d.Days != int64(int32(d.Days)) || d.Months != int64(int32(d.Months)) {
+		return nil, errIntervalRange()
+	}
+	return &tree.DInterval{Duration: d}, nil
+}
+
+func errIntervalRange() error { return pgerr.New("22008", "interval out of range") }
 
 func tsRound(v float64) float64 { return math.RoundToEven(v*1e6) / 1e6 }
 
