@@ -4,9 +4,9 @@ import (
 	"context"
 	"encoding/binary"
 	"log/slog"
-	"math/rand/v2"
 	"time"
 
+	"github.com/holdfastdb/holdfast/internal/chance"
 	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/keys"
 	"github.com/holdfastdb/holdfast/kv/kvpb"
@@ -87,8 +87,8 @@ func (db *DB) NewTxn(_ context.Context, name string) *Txn {
 }
 
 func newTxnID() (id kvpb.TxnID) {
-	binary.LittleEndian.PutUint64(id[:8], rand.Uint64())
-	binary.LittleEndian.PutUint64(id[8:], rand.Uint64())
+	binary.LittleEndian.PutUint64(id[:8], chance.Uint64())
+	binary.LittleEndian.PutUint64(id[8:], chance.Uint64())
 	id[6] = id[6]&0x0f | 0x40 // A UUID of version 4,
 	id[8] = id[8]&0x3f | 0x80 // RFC 4122 variant.
 	return id
@@ -132,7 +132,7 @@ func backoff(ctx context.Context, attempt int) error {
 	}
 	d := min(time.Millisecond<<min(attempt-2, 10), 250*time.Millisecond)
 	select {
-	case <-time.After(d/2 + rand.N(d/2+1)):
+	case <-time.After(d/2 + chance.Duration(d/2+1)):
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

@@ -5,11 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
+	"github.com/holdfastdb/holdfast/internal/chance"
 	"github.com/holdfastdb/holdfast/internal/keys"
 	"github.com/holdfastdb/holdfast/internal/pgerr"
 	"github.com/holdfastdb/holdfast/kv/kvpb"
@@ -98,7 +101,8 @@ func (r *Router) served(desc *kvpb.RangeDescriptor, by kvpb.ReplicaDescriptor) {
 // attempts is what one batch has seen of the replicas of its range.
 type attempts struct {
 	asked map[kvpb.ReplicaDescriptor]bool // in this round
-	n     int
+	n     int                             // rounds
+	tries int
 	since time.Time
 }
 
@@ -140,6 +144,12 @@ func (r *Router) repair(desc *kvpb.RangeDescriptor, to kvpb.ReplicaDescriptor, e
 	if t.asked == nil {
 		t.asked, t.since = map[kvpb.ReplicaDescriptor]bool{}, time.Now()
 	}
+	// A round ends when everybody was asked. Who is everybody may change with each
+	// answer, so many tries are rounds, too.
+	const triesPerRound = 8
+	if t.tries++; t.tries%triesPerRound == 0 {
+		t.n++
+	}
 	var mismatch *kvpb.RangeKeyMismatchError
 	var notFound *kvpb.RangeNotFoundError
 	var notHolder *kvpb.NotLeaseholderError
@@ -160,6 +170,9 @@ func (r *Router) repair(desc *kvpb.RangeDescriptor, to kvpb.ReplicaDescriptor, e
 	case errors.As(err, &notHolder):
 		t.asked[to] = true
 		r.leaseholders.CompareAndDelete(desc.RangeID, to)
+		if len(desc.Replicas) == 1 {
+			t.n++
+		}
 		if d := notHolder.Descriptor; d.Generation > desc.Generation {
 			r.cache.insert(&d)
 		}
@@ -196,7 +209,7 @@ func (t *attempts) wait(ctx context.Context, cause error) error {
 	}
 	d := min(time.Millisecond<<min(t.n, 8), 200*time.Millisecond)
 	select {
-	case <-time.After(d/2 + rand.N(d/2+1)):
+	case <-time.After(d/2 + chance.Duration(d/2+1)):
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -273,12 +286,28 @@ func pause(ctx context.Context, d time.Duration) error {
 
 // part is the share of a batch that one range evaluates.
 type part struct {
-	ba kvpb.BatchRequest
-	// of[i] is the index in the whole batch of the request that ba.Requests[i]
-	// is a piece of.
-	of  []int
-	end bool // has the EndTxn, goes last
+	ba   kvpb.BatchRequest
+	end  bool // has the EndTxn, goes last
+	resp *kvpb.BatchResponse
+	err  error
 }
+
+// splitBatch is a batch cut along range boundaries.
+type splitBatch struct {
+	parts []part
+	// pieces are those of the requests, each request's in its own direction.
+	pieces []piece
+	// inOrder says that the parts must be sent one after the other, because what is
+	// known of the ranges contradicts itself: two pieces of the same keys may be in
+	// parts that are addressed differently.
+	inOrder bool
+}
+
+// piece says where a piece of a request went.
+type piece struct{ request, part, at int }
+
+// maxParallelParts bounds how many parts of one batch are under way at once.
+const maxParallelParts = 16
 
 // sendSplit sends a batch that more than one range holds.
 func (r *Router) sendSplit(ctx context.Context, ba *kvpb.BatchRequest) (*kvpb.BatchResponse, error) {
@@ -289,22 +318,78 @@ func (r *Router) sendSplit(ctx context.Context, ba *kvpb.BatchRequest) (*kvpb.Ba
 	if ba.MaxKeys > 0 || ba.TargetBytes > 0 {
 		return out, r.sendLimited(ctx, ba, out)
 	}
-	parts, err := r.split(ctx, ba)
+	b, err := r.split(ctx, ba)
 	if err != nil {
 		return nil, err
 	}
 	for _, last := range []bool{false, true} {
-		for i := range parts {
-			if parts[i].end != last {
-				continue
-			}
-			parts[i].ba.Txn = withTimestampOf(parts[i].ba.Txn, out)
-			if err := r.sendPart(ctx, &parts[i], out); err != nil {
-				return nil, afterPart(err, ba, out)
-			}
+		if err := r.sendParts(ctx, b, last, ba, out); err != nil {
+			return nil, err
 		}
 	}
+	for _, p := range b.pieces {
+		mergeResponse(&out.Responses[p.request], &b.parts[p.part].resp.Responses[p.at], ba.Requests[p.request].Op)
+	}
 	return out, nil
+}
+
+// sendParts sends those parts that have the end of the transaction, or those that
+// do not, and merges the headers of the answers into out.
+func (r *Router) sendParts(ctx context.Context, b *splitBatch, end bool, ba *kvpb.BatchRequest, out *kvpb.BatchResponse) error {
+	var parts []*part
+	for i := range b.parts {
+		if b.parts[i].end == end {
+			parts = append(parts, &b.parts[i])
+		}
+	}
+	var first error
+	merge := func(p *part) {
+		switch {
+		case p.err == nil:
+			mergeHeader(out, p.resp)
+		case first == nil:
+			first = p.err
+		}
+		var partial *kvpb.PartialBatchError
+		if errors.As(p.err, &partial) {
+			out.Txn.WriteTimestamp.Forward(partial.WriteTimestamp)
+		}
+	}
+	if b.inOrder || end || len(parts) == 1 {
+		for _, p := range parts {
+			p.ba.Txn = withTimestampOf(p.ba.Txn, out)
+			p.resp, p.err = r.Send(ctx, &p.ba)
+			if merge(p); first != nil {
+				break
+			}
+		}
+		return afterPart(first, ba, out)
+	}
+	// Of what leaves something behind the outcome must be known, whatever becomes of
+	// the others, and the first request that fails is what the client hears of.
+	// Reads are given up when one of them fails.
+	sendCtx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	readOnly := !slices.ContainsFunc(ba.Requests, func(q kvpb.Request) bool { return q.Op.IsWrite() || q.Lock != kvpb.LockNone })
+	var failed atomic.Pointer[part]
+	var group errgroup.Group
+	group.SetLimit(maxParallelParts)
+	for _, p := range parts {
+		group.Go(func() error {
+			if p.resp, p.err = r.Send(sendCtx, &p.ba); p.err != nil && failed.CompareAndSwap(nil, p) && readOnly {
+				cancel()
+			}
+			return nil
+		})
+	}
+	_ = group.Wait()
+	if p := failed.Load(); p != nil && readOnly {
+		first = p.err // Other errors may only say that the rest was given up.
+	}
+	for _, p := range parts {
+		merge(p)
+	}
+	return afterPart(first, ba, out)
 }
 
 // withTimestampOf returns txn with what the parts of its batch that were sent so
@@ -320,24 +405,10 @@ func withTimestampOf(txn *kvpb.Transaction, sent *kvpb.BatchResponse) *kvpb.Tran
 
 // afterPart adds to err that parts of the batch were evaluated before it.
 func afterPart(err error, ba *kvpb.BatchRequest, sent *kvpb.BatchResponse) error {
-	if ba.Txn == nil || sent.Txn.WriteTimestamp.LessEq(ba.Txn.WriteTimestamp) {
+	if err == nil || ba.Txn == nil || sent.Txn.WriteTimestamp.LessEq(ba.Txn.WriteTimestamp) {
 		return err
 	}
 	return &kvpb.PartialBatchError{WriteTimestamp: sent.Txn.WriteTimestamp, Cause: err}
-}
-
-// sendPart sends p and merges its answer into out. If the range has changed
-// since the split, the part is split again by Send.
-func (r *Router) sendPart(ctx context.Context, p *part, out *kvpb.BatchResponse) error {
-	resp, err := r.Send(ctx, &p.ba)
-	if err != nil {
-		return err
-	}
-	for i := range p.of {
-		mergeResponse(&out.Responses[p.of[i]], &resp.Responses[i], p.ba.Requests[i].Op)
-	}
-	mergeHeader(out, resp)
-	return nil
 }
 
 func mergeHeader(out, resp *kvpb.BatchResponse) {
@@ -370,52 +441,86 @@ func mergeResponse(out, piece *kvpb.Response, op kvpb.Op) {
 	}
 }
 
-// split cuts every request along range boundaries and groups the pieces by
-// range.
-func (r *Router) split(ctx context.Context, ba *kvpb.BatchRequest) ([]part, error) {
-	var parts []part
-	byRange := map[kvpb.RangeID]int{}
-	add := func(d *kvpb.RangeDescriptor, i int, req kvpb.Request) {
-		n, ok := byRange[d.RangeID]
-		if !ok {
-			n = len(parts)
-			byRange[d.RangeID] = n
-			p := part{}
-			p.ba.Header = ba.Header
-			// One range must not move the snapshot alone.
-			p.ba.CanForwardReadTimestamp = false
-			parts = append(parts, p)
-		}
-		p := &parts[n]
-		if args, ok := req.Args.(*kvpb.EndTxnArgs); ok {
-			p.end = true
-			if args.OnePhase {
-				a := *args
-				a.OnePhase = false
-				req.Args = &a
-			}
-		}
-		p.ba.Requests = append(p.ba.Requests, req)
-		p.of = append(p.of, i)
+// split cuts every request along range boundaries and groups the pieces by range.
+// If the descriptors that it finds overlap, each piece becomes a part of its own, in
+// the order of the requests.
+func (r *Router) split(ctx context.Context, ba *kvpb.BatchRequest) (*splitBatch, error) {
+	type found struct {
+		desc  *kvpb.RangeDescriptor
+		index int // in ba.Requests
+		req   kvpb.Request
 	}
+	var all []found
 	for i, req := range ba.Requests {
 		if !req.Op.IsRange() {
 			d, err := r.lookup(ctx, req.Key, false)
 			if err != nil {
 				return nil, err
 			}
-			add(d, i, req)
+			all = append(all, found{d, i, req})
 			continue
 		}
 		err := r.eachPiece(ctx, req, func(d *kvpb.RangeDescriptor, piece kvpb.Request) (bool, error) {
-			add(d, i, piece)
+			all = append(all, found{d, i, piece})
 			return true, nil
 		})
 		if err != nil {
 			return nil, err
 		}
 	}
-	return parts, nil
+	// A generation of a range has one span.
+	type version struct {
+		id         kvpb.RangeID
+		generation int64
+	}
+	byVersion := map[version]int{}
+	var descs []*kvpb.RangeDescriptor
+	for _, f := range all {
+		v := version{f.desc.RangeID, f.desc.Generation}
+		if _, ok := byVersion[v]; !ok {
+			byVersion[v] = len(descs)
+			descs = append(descs, f.desc)
+		}
+	}
+	b := &splitBatch{pieces: make([]piece, 0, len(all)), inOrder: overlap(descs)}
+	if !b.inOrder {
+		b.parts = make([]part, len(descs))
+	}
+	for _, f := range all {
+		n := byVersion[version{f.desc.RangeID, f.desc.Generation}]
+		if b.inOrder {
+			n = len(b.parts)
+			b.parts = append(b.parts, part{})
+		}
+		p := &b.parts[n]
+		if len(p.ba.Requests) == 0 {
+			p.ba.Header = ba.Header
+			// One range must not move the snapshot alone.
+			p.ba.CanForwardReadTimestamp = false
+		}
+		if args, ok := f.req.Args.(*kvpb.EndTxnArgs); ok {
+			p.end = true
+			if args.OnePhase {
+				a := *args
+				a.OnePhase = false
+				f.req.Args = &a
+			}
+		}
+		b.pieces = append(b.pieces, piece{f.index, n, len(p.ba.Requests)})
+		p.ba.Requests = append(p.ba.Requests, f.req)
+	}
+	return b, nil
+}
+
+// overlap says whether two of the descriptors have a key in common.
+func overlap(descs []*kvpb.RangeDescriptor) bool {
+	sorted := slices.SortedFunc(slices.Values(descs), func(a, b *kvpb.RangeDescriptor) int { return a.StartKey.Compare(b.StartKey) })
+	for i := 1; i < len(sorted); i++ {
+		if sorted[i].StartKey.Less(sorted[i-1].EndKey) {
+			return true
+		}
+	}
+	return false
 }
 
 // eachPiece calls fn for the piece of req in every range that it overlaps, in

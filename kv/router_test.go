@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/keys"
@@ -126,5 +127,81 @@ func TestCommitOfWhichTheAnswerIsNotAwaited(t *testing.T) {
 	}
 	if commits != 2 {
 		t.Errorf("%d commits were sent", commits)
+	}
+}
+
+// lateRecords is a directory whose records learn of a split late.
+type lateRecords struct {
+	old, new kvpb.RangeDescriptor
+	lookups  int
+}
+
+func (l *lateRecords) LookupRange(context.Context, keys.Key, bool) (*kvpb.RangeDescriptor, error) {
+	if l.lookups++; l.lookups > 4 {
+		return &l.new, nil
+	}
+	return &l.old, nil
+}
+
+// TestRouterWithDescriptorsThatOverlap: the left half of a split is known, the records
+// still have the whole under the same id. A batch over both halves finds its way, in
+// the order of its requests.
+func TestRouterWithDescriptorsThatOverlap(t *testing.T) {
+	replicas := []kvpb.ReplicaDescriptor{{NodeID: 1, StoreID: 1, ReplicaID: 1}}
+	left := kvpb.RangeDescriptor{RangeID: 5, StartKey: keys.MinKey, EndKey: key("m"), Generation: 2, Replicas: replicas}
+	l := &lateRecords{
+		old: kvpb.RangeDescriptor{RangeID: 5, StartKey: keys.MinKey, EndKey: keys.MaxKey, Generation: 1, Replicas: replicas},
+		new: kvpb.RangeDescriptor{RangeID: 6, StartKey: key("m"), EndKey: keys.MaxKey, Generation: 2, Replicas: replicas},
+	}
+	var sent []int32
+	r := kv.NewRouter(l, transportFunc(func(_ context.Context, _ kvpb.ReplicaDescriptor, ba *kvpb.BatchRequest) (*kvpb.BatchResponse, error) {
+		d := &left
+		if ba.RangeID == 6 {
+			d = &l.new
+		}
+		if !d.ContainsSpan(ba.Span()) {
+			return nil, &kvpb.RangeKeyMismatchError{Descriptor: left}
+		}
+		resp := &kvpb.BatchResponse{}
+		for _, q := range ba.Requests {
+			sent = append(sent, q.Sequence)
+			resp.Responses = append(resp.Responses, kvpb.Response{Count: int64(q.Sequence)})
+		}
+		return resp, nil
+	}))
+	ba := &kvpb.BatchRequest{}
+	for i, k := range []string{"p", "a", "q", "b"} {
+		ba.Add(kvpb.Request{Op: kvpb.OpGet, Key: key("%s", k), Sequence: int32(i)})
+	}
+	resp, err := r.Send(ctx, ba)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range ba.Requests {
+		if len(sent) != 4 || sent[i] != int32(i) || resp.Responses[i].Count != int64(i) {
+			t.Fatalf("sent %v, answers %v", sent, resp.Responses)
+		}
+	}
+}
+
+// TestRouterDoesNotSpin: what looks like the only replica says that it is not the one
+// to ask, and nobody knows better.
+func TestRouterDoesNotSpin(t *testing.T) {
+	l := &lateRecords{old: kvpb.RangeDescriptor{
+		RangeID: 5, StartKey: keys.MinKey, EndKey: keys.MaxKey, Generation: 1,
+		Replicas: []kvpb.ReplicaDescriptor{{NodeID: 1, StoreID: 1, ReplicaID: 1}},
+	}}
+	l.new = l.old
+	asked := 0
+	r := kv.NewRouter(l, transportFunc(func(context.Context, kvpb.ReplicaDescriptor, *kvpb.BatchRequest) (*kvpb.BatchResponse, error) {
+		asked++
+		return nil, &kvpb.NotLeaseholderError{RangeID: 5, Descriptor: l.old}
+	}))
+	ctx, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+	defer cancel()
+	ba := &kvpb.BatchRequest{}
+	ba.Add(kvpb.Request{Op: kvpb.OpGet, Key: key("a")})
+	if _, err := r.Send(ctx, ba); !errors.Is(err, context.DeadlineExceeded) || asked > 50 {
+		t.Errorf("asked %d times: %v", asked, err)
 	}
 }

@@ -40,7 +40,7 @@ type counter struct {
 // crash and are cut off and ranges are split, merged and moved. Reads at every timestamp
 // see all the money; an increment that was acknowledged is never missing, and a
 // counter never goes back; in the end all replicas are alike.
-func TestChaos(t *testing.T) { chaos(t, nil) }
+func TestChaos(t *testing.T) { chaos(t, *chaosSeed, nil, nil) }
 
 // TestChaosPlacement is TestChaos while the stores themselves move and merge ranges,
 // too.
@@ -48,18 +48,17 @@ func TestChaosPlacement(t *testing.T) {
 	regions := map[kvpb.NodeID]string{1: "a", 2: "a", 3: "b", 4: "c"}
 	places := newPlaces(t, regions)
 	places.merges = true
-	chaos(t, places)
+	chaos(t, *chaosSeed, places, nil)
 }
 
-func chaos(t *testing.T, places *testPlaces) {
-	seed := *chaosSeed
+func chaos(t *testing.T, seed uint64, places *testPlaces, sim *simulation) {
 	if seed == 0 {
 		seed = rand.Uint64()
 	}
 	t.Logf("-chaos.seed=%d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	const nodes = 4
-	c := startTestCluster(t, nodes, places)
+	c := startTestCluster(t, nodes, places, sim)
 	ctx := context.Background()
 	for i := range chaosAccounts {
 		if err := c.node(1).db.Put(ctx, accountKey(i), kvpb.EncodeInt(accountKey(i), chaosBalance)); err != nil {
@@ -84,6 +83,7 @@ func chaos(t *testing.T, places *testPlaces) {
 				ctx, cancel := context.WithTimeout(work, 3*time.Second)
 				fn(ctx, rng, n)
 				cancel()
+				c.sim.think(rng)
 			}
 		})
 	}
@@ -244,7 +244,8 @@ func transfer(ctx context.Context, txn *kv.Txn, from, to int, amount int64) erro
 	if from == to {
 		return nil
 	}
-	for i, delta := range map[int]int64{from: -amount, to: amount} {
+	for _, leg := range [][2]int64{{int64(from), -amount}, {int64(to), amount}} {
+		i, delta := int(leg[0]), leg[1]
 		got, err := txn.Get(ctx, accountKey(i))
 		if err != nil {
 			return err

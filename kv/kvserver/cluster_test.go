@@ -38,6 +38,8 @@ type testCluster struct {
 	wg             sync.WaitGroup
 	// places, if set, has the stores keep ranges where they should be.
 	places *testPlaces
+	// sim, if set, is how long messages take.
+	sim *simulation
 }
 
 type testNode struct {
@@ -54,15 +56,16 @@ type lost struct{ sent bool }
 func (e *lost) Error() string         { return "the connection broke" }
 func (e *lost) MayHaveHappened() bool { return e.sent }
 
-func newTestCluster(t *testing.T, n int) *testCluster { return startTestCluster(t, n, nil) }
+func newTestCluster(t *testing.T, n int) *testCluster { return startTestCluster(t, n, nil, nil) }
 
-func startTestCluster(t *testing.T, n int, places *testPlaces) *testCluster {
+func startTestCluster(t *testing.T, n int, places *testPlaces, sim *simulation) *testCluster {
 	c := &testCluster{
 		t: t, nodes: map[kvpb.NodeID]*testNode{}, cut: map[[2]kvpb.NodeID]bool{}, queue: map[[2]kvpb.NodeID]chan func(){},
-		stop: make(chan struct{}), places: places,
+		stop: make(chan struct{}), places: places, sim: sim,
 	}
 	for id := kvpb.NodeID(1); id <= kvpb.NodeID(n); id++ {
 		c.start(id, testkit.NewCrashFS())
+		sim.drift(id)
 	}
 	t.Cleanup(func() {
 		for id := range c.nodes {
@@ -102,7 +105,7 @@ func (c *testCluster) start(id kvpb.NodeID, fs *testkit.CrashFS) *testNode {
 	}
 	clock := hlc.NewSystemClock(100 * time.Millisecond)
 	storeCfg := Config{
-		Engine: eng, Clock: clock, NodeID: id, Log: testLog().With("n", id), TickInterval: 20 * time.Millisecond,
+		Engine: eng, Clock: clock, NodeID: id, Log: testLog().With("n", id), TickInterval: 20*time.Millisecond + c.sim.odd(),
 		ClosedTimestampTarget: func() time.Duration { return 200 * time.Millisecond },
 		Network:               testNetwork{c, id}, Transport: testNetwork{c, id}, FirstRange: c.firstRange,
 	}
@@ -197,11 +200,13 @@ type testNetwork struct {
 }
 
 func (n testNetwork) SendTo(ctx context.Context, to kvpb.ReplicaDescriptor, ba *kvpb.BatchRequest) (*kvpb.BatchResponse, error) {
+	n.c.sim.request(n.from, to.NodeID, ba)
 	node := n.c.reach(n.from, to.NodeID)
 	if node == nil {
 		return nil, &lost{}
 	}
 	resp, err := node.store.HandleBatch(ctx, ba)
+	n.c.sim.answer(to.NodeID, n.from, err)
 	if n.c.reach(to.NodeID, n.from) == nil {
 		return nil, &lost{sent: true}
 	}
@@ -235,8 +240,10 @@ func (n testNetwork) SendRaft(to kvpb.NodeID, rangeID int64, m *pb.Message) {
 		})
 	}
 	n.c.mu.Unlock()
+	arrive := n.c.sim.raft(n.from, to, rangeID, m)
 	select {
 	case q <- func() {
+		arrive()
 		if node := n.c.reach(n.from, to); node != nil {
 			node.store.HandleRaft(n.from, rangeID, m)
 		}
@@ -252,6 +259,7 @@ func (n testNetwork) SendSnapshot(ctx context.Context, to kvpb.NodeID, rangeID i
 	if before != nil {
 		before(to)
 	}
+	n.c.sim.snapshot(n.from, to, rangeID)
 	node := n.c.reach(n.from, to)
 	if node == nil {
 		return &lost{}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/keys"
+	"github.com/holdfastdb/holdfast/kv/kvpb"
+	"github.com/holdfastdb/holdfast/kv/storage"
 )
 
 func sp(s string) keys.Span {
@@ -197,5 +199,29 @@ func TestTimestampCacheSlotsKnowTheirKey(t *testing.T) {
 	}
 	if got := c.forward(sp("hot"), at(15), [16]byte{3}); got.LessEq(at(29)) {
 		t.Errorf("the read of hot at 29 is forgotten: a write moves to %s", got)
+	}
+}
+
+// A reader believes the engine, not what was heard of a push that never reached the
+// intent: it would look again and again.
+func TestReaderWaitsForWhatTheEngineShows(t *testing.T) {
+	lt := newLockTable()
+	key := tableKey(1)
+	at := func(wall int64) storage.TxnMeta {
+		return storage.TxnMeta{ID: kvpb.TxnID{1}, Key: key, WriteTimestamp: hlc.Timestamp{WallTime: wall}}
+	}
+	reader := func() *waiter {
+		return &waiter{reader: true, readTS: hlc.Timestamp{WallTime: 15}, wake: make(chan struct{}, 1)}
+	}
+	first := reader()
+	lt.enqueue(lockConflict{key: key, holder: at(10)}, first)
+	lt.updated(at(10).ID, key, false, hlc.Timestamp{WallTime: 20})
+	if _, ready := lt.status(first); !ready {
+		t.Fatal("the intent moved above the reader, who waits")
+	}
+	second := reader()
+	lt.enqueue(lockConflict{key: key, holder: at(10)}, second)
+	if _, ready := lt.status(second); ready {
+		t.Error("the engine shows an intent below the reader, who does not wait")
 	}
 }

@@ -153,8 +153,10 @@ func (r *Replica) leads() (bool, kvpb.ReplicaDescriptor) {
 // expired or is its own. Only the leader of the group can: its commands are the
 // ones that get into the log.
 func (r *Replica) acquire(ctx context.Context, old *lease) error {
-	r.leasing.Lock()
-	defer r.leasing.Unlock()
+	if err := r.leasing.lock(ctx); err != nil {
+		return err
+	}
+	defer r.leasing.unlock()
 	if !r.lease.Load().same(old) {
 		return nil // Somebody was faster.
 	}
@@ -215,8 +217,10 @@ func (r *Replica) transferLease(ctx context.Context, to kvpb.StoreID) error {
 		return pgerr.Newf(pgerr.InvalidParameterValue, "the lease cannot move to s%d, which has no voting replica of %s", to, r.Desc()).
 			WithHint("SHOW RANGES shows where the replicas of each range are; RELOCATE without LEASE moves them.")
 	}
-	r.leasing.Lock()
-	defer r.leasing.Unlock()
+	if err := r.leasing.lock(ctx); err != nil {
+		return err
+	}
+	defer r.leasing.unlock()
 	old := r.lease.Load()
 	if !r.usable(old) {
 		return r.notLeaseholder(old.holder)

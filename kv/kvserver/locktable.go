@@ -137,8 +137,10 @@ func (lt *lockTable) enqueue(c lockConflict, w *waiter) bool {
 		case !l.held:
 			lt.setHolderLocked(l, c.holder, false)
 		case l.holder.ID == c.holder.ID:
+			// What was heard of a push may never have reached the intent: a reader
+			// that believed it would look again and again.
 			l.memoryOnly = false
-			l.holder.WriteTimestamp.Forward(c.holder.WriteTimestamp)
+			l.holder.WriteTimestamp = c.holder.WriteTimestamp
 		default:
 			// The engine knows better than a lock in memory that was taken over.
 			lt.setHolderLocked(l, c.holder, false)

@@ -462,7 +462,7 @@ func TestMergeClientGone(t *testing.T) {
 func TestMergeQueue(t *testing.T) {
 	places := newPlaces(t, map[kvpb.NodeID]string{1: "a", 2: "b", 3: "c"})
 	places.merges = true
-	c := startTestCluster(t, 3, places)
+	c := startTestCluster(t, 3, places, nil)
 	forever := &kvpb.SplitArgs{StickyUntil: hlc.MaxTimestamp}
 	c.admin(1, kvpb.Request{Op: kvpb.OpAdminSplit, Key: tableKey(50), Args: forever})
 	c.admin(1, kvpb.Request{Op: kvpb.OpAdminSplit, Key: tableKey(20)})

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/holdfastdb/holdfast/internal/chance"
 	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/keys"
 	"github.com/holdfastdb/holdfast/internal/zones"
@@ -304,7 +305,7 @@ func (p *placement) handle(ctx context.Context, r *Replica) {
 	case err != nil:
 		n := p.mu.failed[r.id]
 		p.mu.failed[r.id] = min(n+1, maxFailures)
-		p.mu.due[r.id] = time.Now().Add(p.tick()<<n + time.Duration(rand.Int64N(int64(p.tick()))))
+		p.mu.due[r.id] = time.Now().Add(p.tick()<<n + chance.Duration(p.tick()))
 		p.mu.report.Failures++
 		r.log.InfoContext(ctx, "placing the range; will retry", "err", err)
 	default:
@@ -569,7 +570,7 @@ func (r *Replica) scatter(ctx context.Context) error {
 	}
 	st := r.Stats()
 	at := allocator.Range{Desc: d, Leaseholder: p.s.ident.StoreID, Bytes: st.Total()}
-	rng := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
+	rng := rand.New(rand.NewPCG(chance.Uint64(), chance.Uint64()))
 	for _, a := range allocator.Scatter(at, &zone, p.stores(), rng) {
 		if err := p.do(ctx, r, r.Desc(), a); err != nil {
 			return fmt.Errorf("scattering %s: %w", d, err)

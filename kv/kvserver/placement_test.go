@@ -36,7 +36,7 @@ type testPlaces struct {
 // newPlacedCluster starts n of the nodes that have a region. What is before table
 // data of 0x90 wants five replicas, everything else three.
 func newPlacedCluster(t *testing.T, n int, regions map[kvpb.NodeID]string) *testCluster {
-	return startTestCluster(t, n, newPlaces(t, regions))
+	return startTestCluster(t, n, newPlaces(t, regions), nil)
 }
 
 func newPlaces(t *testing.T, regions map[kvpb.NodeID]string) *testPlaces {

@@ -39,7 +39,7 @@ type Replica struct {
 	lease      atomic.Pointer[lease]
 	floor      atomic.Pointer[hlc.Timestamp] // see floorAt
 	frozen     atomic.Pointer[frozen]        // nil: it is not
-	leasing    sync.Mutex                    // one lease request at a time
+	leasing    changeLock                    // one lease request at a time
 	givenUp    atomic.Int64                  // sequence of the last lease that this replica asked to be another's
 	extending  atomic.Bool
 	pending    pendingCommands

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"sync"
 	"time"
 
 	pb "go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/holdfastdb/holdfast/internal/chance"
 	"github.com/holdfastdb/holdfast/internal/pgerr"
 	"github.com/holdfastdb/holdfast/kv/kvpb"
 	"github.com/holdfastdb/holdfast/kv/kvserver/kvserverpb"
@@ -52,7 +52,7 @@ func (p *pendingCommands) add() (uint64, *pendingCommand, error) {
 	if p.byID == nil {
 		p.byID = map[uint64]*pendingCommand{}
 	}
-	id := rand.Uint64()
+	id := chance.Uint64()
 	c := &pendingCommand{done: make(chan error, 1)}
 	p.byID[id] = c
 	return id, c, nil

@@ -382,7 +382,7 @@ func (s *Store) loadReplicas() error {
 
 // makeReplica returns a replica of which only the descriptor is known.
 func (s *Store) makeReplica(d *kvpb.RangeDescriptor) *Replica {
-	r := &Replica{store: s, id: d.RangeID, log: s.log.With("range", int64(d.RangeID)), changing: make(changeLock, 1)}
+	r := &Replica{store: s, id: d.RangeID, log: s.log.With("range", int64(d.RangeID)), changing: make(changeLock, 1), leasing: make(changeLock, 1)}
 	r.desc.Store(d)
 	return r
 }
