@@ -204,7 +204,9 @@ func TestClusterSessions(t *testing.T) {
 	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("it took %s", took)
 	}
-	if !slices.ContainsFunc(notices, func(s string) bool { return strings.HasPrefix(s, "node 3 does not answer, its sessions are not listed") }) {
+	if !slices.ContainsFunc(notices, func(s string) bool {
+		return strings.HasPrefix(s, "node 3 does not answer, its sessions are not listed")
+	}) {
 		t.Errorf("notices: %q", notices)
 	}
 	if _, err := here.Exec(ctx, "CANCEL SESSION '"+away+"'"); sqlState(err) != "08006" || !strings.Contains(err.Error(), "node 3, whose session it is, does not answer") {
