@@ -227,6 +227,31 @@ func (db *DB) AdminUnsplit(ctx context.Context, key keys.Key) error {
 	return err
 }
 
+// CheckConsistency compares the replicas of each range that overlaps span.
+func (db *DB) CheckConsistency(ctx context.Context, span keys.Span) ([]kvpb.CheckReply, error) {
+	infos, err := db.Ranges(ctx, span)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]kvpb.CheckReply, 0, len(infos))
+	for i := range infos {
+		key := infos[i].Descriptor.StartKey
+		if key.Less(span.Key) {
+			key = span.Key
+		}
+		resp, err := db.sendOne(ctx, kvpb.Header{}, kvpb.Request{Op: kvpb.OpAdminCheck, Key: key, Args: &kvpb.CheckArgs{}})
+		if err != nil {
+			return nil, fmt.Errorf("checking %s: %w", &infos[i].Descriptor, err)
+		}
+		reply, ok := resp.Reply.(*kvpb.CheckReply)
+		if !ok {
+			return nil, errors.New("a check got an answer of another kind")
+		}
+		out = append(out, *reply)
+	}
+	return out, nil
+}
+
 // AdminMerge has the range of key absorb the one to its right.
 func (db *DB) AdminMerge(ctx context.Context, key keys.Key) error {
 	_, err := db.sendOne(ctx, kvpb.Header{}, kvpb.Request{Op: kvpb.OpAdminMerge, Key: key, Args: &kvpb.MergeArgs{}})

@@ -27,6 +27,7 @@ var (
 	descCache     = prometheus.NewDesc("storage_block_cache_usage", "bytes in the block cache", nil, nil)
 	descMemtables = prometheus.NewDesc("storage_memtable_total_size", "bytes in memtables", nil, nil)
 	descFlushes   = prometheus.NewDesc("storage_flushes_total", "memtables written to disk", nil, nil)
+	descDiffer    = prometheus.NewDesc("ranges_inconsistent_total", "checks that found replicas of a range which differ", nil, nil)
 	descCompacts  = prometheus.NewDesc("storage_compactions_total", "compactions", nil, nil)
 
 	descReplicas        = prometheus.NewDesc("replicas", "ranges that the store has a replica of", nil, nil)
@@ -63,6 +64,7 @@ func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descOverReplicated, float64(r.OverReplicated))
 	gauge(descViolations, float64(r.ConstraintViolations))
 	ch <- prometheus.MustNewConstMetric(descFlushes, prometheus.CounterValue, float64(m.Flush.Count))
+	ch <- prometheus.MustNewConstMetric(descDiffer, prometheus.CounterValue, float64(c.n.store.Inconsistent()))
 	ch <- prometheus.MustNewConstMetric(descCompacts, prometheus.CounterValue, float64(m.Compact.Count))
 }
 

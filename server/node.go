@@ -44,6 +44,7 @@ type Node struct {
 	gc    gcPolicy
 
 	settings      *settings.Registry
+	checkInterval *settings.Duration // server.consistency_check.interval
 	mergeQueue    *settings.Bool     // kv.range_merge.queue_enabled
 	deadAfter     *settings.Duration // server.time_until_store_dead
 	handOverBound *settings.Duration // server.shutdown.lease_transfer_iteration.timeout
@@ -82,6 +83,8 @@ func New(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{cfg: cfg, settings: settings.NewRegistry(), failed: make(chan struct{}), quit: make(chan struct{})}
+	n.checkInterval = n.settings.Duration("server.consistency_check.interval",
+		"how often the replicas of each range are compared; 0 is never", 24*time.Hour, settings.NonNegativeDuration)
 	n.mergeQueue = n.settings.Bool("kv.range_merge.queue_enabled", "whether small ranges are merged with their neighbours", true)
 	n.deadAfter = n.settings.Duration("server.time_until_store_dead",
 		"how long after a node was last heard of its replicas are brought elsewhere", 5*time.Minute, settings.PositiveDuration)
@@ -352,6 +355,7 @@ func (n *Node) openKeyspace(ctx context.Context) error {
 	kvConfig := kv.Config{Log: n.log}
 	cfg := kvserver.Config{Engine: n.engine, Log: n.log, NodeID: n.ident.NodeID, GC: n.gc.config(n.cfg.Testing.GCInterval)}
 	cfg.ZoneConfig = n.zoneConfig
+	cfg.CheckInterval = n.checkInterval.Get
 	// Until zones can be read nobody knows which splits are wanted.
 	cfg.MergeQueue = func() bool { return n.mergeQueue.Get() && n.gc.srv.Load() != nil }
 	if n.cluster != nil {

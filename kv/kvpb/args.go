@@ -241,6 +241,28 @@ type FreezeReply struct {
 	At         hlc.Timestamp
 }
 
+// CheckArgs asks whether the replicas of a range are alike. With Collect it asks one
+// replica what it found for the check of that id.
+type CheckArgs struct {
+	Collect uint64
+}
+
+// The results of a check.
+const (
+	RangeConsistent    = "RANGE_CONSISTENT"
+	RangeInconsistent  = "RANGE_INCONSISTENT"
+	RangeIndeterminate = "RANGE_INDETERMINATE" // not all replicas have answered
+)
+
+// CheckReply is the result of a check, or what one replica found.
+type CheckReply struct {
+	RangeID        RangeID
+	StartKey       keys.Key
+	Status, Detail string
+	Checksum       []byte
+	Stats          string
+}
+
 // TransferLeaseArgs makes the replica on a store the leaseholder.
 type TransferLeaseArgs struct {
 	To StoreID
@@ -252,6 +274,8 @@ func (*ChangeReplicasArgs) args()   {}
 func (*TransferLeaseArgs) args()    {}
 func (*SplitArgs) args()            {}
 func (*MergeArgs) args()            {}
+func (*CheckArgs) args()            {}
+func (*CheckReply) reply()          {}
 func (*FreezeReply) reply()         {}
 func (*LookupRangeReply) reply()    {}
 

@@ -56,13 +56,14 @@ const (
 	OpAdminUnsplit
 	OpAdminScatter
 	OpAdminMerge
+	OpAdminCheck
 )
 
 var opNames = [...]string{
 	"Invalid", "Get", "Scan", "ReverseScan", "Put", "CPut", "Delete", "DeleteRange", "Inc", "PutSorted",
 	"EndTxn", "HeartbeatTxn", "PushTxn", "ResolveIntent", "ResolveIntentRange", "RemoveTxnRecord", "Refresh", "RefreshRange",
 	"Export", "AddSSTable", "DeleteRangeTombstone", "ClearRange", "GC", "RangeInfo", "AdminSplit",
-	"LookupRange", "UpdateAddressing", "AdminChangeReplicas", "AdminTransferLease", "AdminUnsplit", "AdminScatter", "AdminMerge",
+	"LookupRange", "UpdateAddressing", "AdminChangeReplicas", "AdminTransferLease", "AdminUnsplit", "AdminScatter", "AdminMerge", "AdminCheck",
 }
 
 func (o Op) String() string {
@@ -115,6 +116,7 @@ var flagsOf = [...]opFlags{
 	OpAdminUnsplit:         0,
 	OpAdminScatter:         0,
 	OpAdminMerge:           0,
+	OpAdminCheck:           0,
 }
 
 // IsRead says whether o returns values at the transaction's read timestamp.
@@ -136,7 +138,7 @@ func (o Op) UpdatesTimestampCache() bool { return flagsOf[o]&flagTimeCache != 0 
 // IsAdmin says whether o changes a range and not what is in it.
 func (o Op) IsAdmin() bool {
 	switch o {
-	case OpAdminSplit, OpAdminUnsplit, OpAdminChangeReplicas, OpAdminTransferLease, OpAdminScatter, OpAdminMerge:
+	case OpAdminSplit, OpAdminUnsplit, OpAdminChangeReplicas, OpAdminTransferLease, OpAdminScatter, OpAdminMerge, OpAdminCheck:
 		return true
 	}
 	return false

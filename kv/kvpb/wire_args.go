@@ -72,6 +72,8 @@ func argsToWire(a Args, w *wirepb.Request) error {
 		w.Args = &wirepb.Request_TransferLease{TransferLease: &wirepb.TransferLeaseArgs{To: int32(a.To)}}
 	case *SplitArgs:
 		w.Args = &wirepb.Request_Split{Split: &wirepb.SplitArgs{StickyUntil: tsToWire(a.StickyUntil)}}
+	case *CheckArgs:
+		w.Args = &wirepb.Request_Check{Check: &wirepb.CheckArgs{Collect: a.Collect}}
 	case *MergeArgs:
 		w.Args = &wirepb.Request_Merge{Merge: &wirepb.MergeArgs{
 			Step: uint32(a.Step), RangeId: int64(a.RangeID), Generation: a.Generation, LeftId: int64(a.LeftID), LeftStart: a.LeftStart, Claim: a.Claim,
@@ -157,6 +159,8 @@ func argsFromWire(w *wirepb.Request) (Args, error) {
 		return &TransferLeaseArgs{To: StoreID(a.TransferLease.GetTo())}, nil
 	case *wirepb.Request_Split:
 		return &SplitArgs{StickyUntil: tsFromWire(a.Split.GetStickyUntil())}, nil
+	case *wirepb.Request_Check:
+		return &CheckArgs{Collect: a.Check.GetCollect()}, nil
 	case *wirepb.Request_Merge:
 		m := a.Merge
 		return &MergeArgs{
@@ -209,6 +213,10 @@ func replyToWire(a Reply, w *wirepb.Response) error {
 		w.Reply = &wirepb.Response_RangeInfo{RangeInfo: m}
 	case *LookupRangeReply:
 		w.Reply = &wirepb.Response_LookupRange{LookupRange: &wirepb.LookupRangeReply{Descriptor_: descToWire(&a.Descriptor)}}
+	case *CheckReply:
+		w.Reply = &wirepb.Response_Check{Check: &wirepb.CheckReply{
+			RangeId: int64(a.RangeID), StartKey: a.StartKey, Status: a.Status, Detail: a.Detail, Checksum: a.Checksum, Stats: a.Stats,
+		}}
 	case *FreezeReply:
 		w.Reply = &wirepb.Response_Freeze{Freeze: &wirepb.FreezeReply{Descriptor_: descToWire(&a.Descriptor), At: tsToWire(a.At)}}
 	default:
@@ -271,6 +279,12 @@ func replyFromWire(w *wirepb.Response) (Reply, error) {
 		return r, nil
 	case *wirepb.Response_LookupRange:
 		return &LookupRangeReply{Descriptor: descFromWire(a.LookupRange.GetDescriptor_())}, nil
+	case *wirepb.Response_Check:
+		m := a.Check
+		return &CheckReply{
+			RangeID: RangeID(m.GetRangeId()), StartKey: slices.Clip(m.GetStartKey()), Status: m.GetStatus(), Detail: m.GetDetail(),
+			Checksum: slices.Clip(m.GetChecksum()), Stats: m.GetStats(),
+		}, nil
 	case *wirepb.Response_Freeze:
 		return &FreezeReply{Descriptor: descFromWire(a.Freeze.GetDescriptor_()), At: tsFromWire(a.Freeze.GetAt())}, nil
 	}

@@ -36,6 +36,7 @@ type testCluster struct {
 	drop           func(to kvpb.NodeID) bool
 	stop           chan struct{}
 	wg             sync.WaitGroup
+	checkEvery     time.Duration // each range is checked so often
 	// places, if set, has the stores keep ranges where they should be.
 	places *testPlaces
 	// sim, if set, is how long messages take.
@@ -108,6 +109,11 @@ func (c *testCluster) start(id kvpb.NodeID, fs *testkit.CrashFS) *testNode {
 		Engine: eng, Clock: clock, NodeID: id, Log: testLog().With("n", id), TickInterval: 20*time.Millisecond + c.sim.odd(),
 		ClosedTimestampTarget: func() time.Duration { return 200 * time.Millisecond },
 		Network:               testNetwork{c, id}, Transport: testNetwork{c, id}, FirstRange: c.firstRange,
+	}
+	storeCfg.CheckInterval = func() time.Duration {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.checkEvery
 	}
 	if c.places != nil {
 		storeCfg.Stores, storeCfg.ZoneConfig, storeCfg.PlacementTick = c.stores, c.zoneConfig, 20*time.Millisecond

@@ -1,11 +1,15 @@
 package kvserver
 
 import (
+	"context"
 	"math/rand/v2"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/keys"
+	"github.com/holdfastdb/holdfast/kv/kvpb"
 )
 
 // The thresholds of random raises are those of a plain array.
@@ -55,6 +59,34 @@ func TestGCStateAgainstAnArray(t *testing.T) {
 				if got := g.within(sp).threshold(sp).WallTime; got != wantMax {
 					t.Fatalf("[%d,%d): threshold within %d, want %d", lo, hi, got, wantMax)
 				}
+			}
+		}
+	}
+}
+
+// Thresholds of several spans of one range that are raised at once are all kept.
+func TestThresholdsRaisedAtOnce(t *testing.T) {
+	for _, nodes := range []int{1, 3} {
+		c := newTestCluster(t, nodes)
+		if nodes > 1 {
+			c.replicate(tableKey(0), 2, 3)
+		}
+		s := c.node(1).store
+		at := s.clock.Now().Add(-time.Hour)
+		var wg sync.WaitGroup
+		for i := range 30 {
+			wg.Go(func() {
+				ba := &kvpb.BatchRequest{}
+				ba.Add(kvpb.Request{Op: kvpb.OpGC, Key: tableKey(i), EndKey: tableKey(i + 1), Args: &kvpb.GCArgs{Threshold: at.Add(time.Duration(i) * time.Second)}})
+				if _, err := s.sender.Send(context.Background(), ba); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		for i := range 30 {
+			if th := s.replica(1).gc.Load().threshold(keys.Span{Key: tableKey(i)}); th != at.Add(time.Duration(i)*time.Second) {
+				t.Errorf("%d nodes: the threshold of %s is %s", nodes, tableKey(i), th)
 			}
 		}
 	}

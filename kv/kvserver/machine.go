@@ -96,6 +96,10 @@ func (m *machine) command(b *storage.Batch, cmd *kvserverpb.Command) (result, er
 	if cmd.Freeze != nil {
 		return m.freeze(b, cmd.Freeze)
 	}
+	if cmd.Check != 0 {
+		m.r.beginChecksum(cmd.Check, m.desc, m.stats)
+		return nil, nil
+	}
 	if cmd.Merge != nil {
 		return m.merge(b, cmd.Merge)
 	}

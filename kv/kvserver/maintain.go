@@ -41,6 +41,7 @@ func (s *Store) maintain(ctx context.Context) {
 	defer publish.Stop()
 	if s.raft != nil {
 		s.async(s.closeAgainAndAgain)
+		s.async(s.checkAgainAndAgain)
 	}
 	lastWall, n := int64(0), 0
 	for {

@@ -47,6 +47,7 @@ type Replica struct {
 	closed     atomic.Pointer[closedAt] // what the leaseholder has told
 	applied    atomic.Uint64            // index of the log
 	changing   changeLock               // one change of the descriptor at a time
+	checks     sync.Map                 // *checksum by id of the check
 	heardFrom  sync.Map                 // node by replica id, of senders that are not in desc
 	published  atomic.Int64             // generation of the descriptor that was filed
 	publishing atomic.Bool
@@ -146,6 +147,12 @@ func (r *Replica) admin(ctx context.Context, ba *kvpb.BatchRequest) (*kvpb.Batch
 		err = r.setSticky(ctx, ba, hlc.Timestamp{})
 	case kvpb.OpAdminScatter:
 		err = r.scatter(ctx)
+	case kvpb.OpAdminCheck:
+		reply, err := r.adminCheck(ctx, ba)
+		if err != nil {
+			return nil, err
+		}
+		return &kvpb.BatchResponse{Responses: []kvpb.Response{{Reply: reply}}}, nil
 	case kvpb.OpAdminMerge:
 		reply, err := r.adminMerge(ctx, ba)
 		if err != nil {

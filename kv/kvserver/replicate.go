@@ -184,7 +184,7 @@ const (
 
 func encodeCommand(cmd *kvserverpb.Command) ([]byte, error) {
 	b := []byte{applyTogether}
-	if cmd.Ingestion != nil {
+	if cmd.Ingestion != nil || cmd.Check != 0 {
 		b[0] = applyAlone
 	}
 	return proto.MarshalOptions{}.MarshalAppend(b, cmd)

@@ -58,6 +58,9 @@ type Config struct {
 	ZoneConfig ZoneFunc
 	// MergeQueue says whether small ranges are merged; nil: they are not.
 	MergeQueue func() bool
+	// CheckInterval is how often each range is checked for whether its replicas are
+	// alike; nil or zero: never.
+	CheckInterval func() time.Duration
 	// PlacementTick is how often it looks what there is to do. Zero: one second.
 	PlacementTick time.Duration
 	// TickInterval is the unit of raft's timeouts. Zero: 200 ms.
@@ -113,6 +116,9 @@ type Store struct {
 	// not, as if its leaseholder had died.
 	testJoint func() bool
 	settling  atomic.Bool // see wakeFrozen
+
+	summing      chan struct{} // one token for the checksum that may be computed
+	inconsistent atomic.Int64  // checks that found replicas which differ
 
 	followerReads atomic.Int64 // batches that were served without the lease
 	orphanTurn    atomic.Int64 // of removeOrphans
@@ -221,7 +227,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{cfg: cfg, eng: cfg.Engine, clock: cfg.Clock, log: cfg.Log, ident: ident, opened: time.Now()}
+	s := &Store{cfg: cfg, eng: cfg.Engine, clock: cfg.Clock, log: cfg.Log, ident: ident, opened: time.Now(), summing: make(chan struct{}, 1)}
 	if err := s.startClock(); err != nil {
 		return nil, err
 	}

@@ -10,6 +10,14 @@ import (
 	"github.com/holdfastdb/holdfast/internal/pgerr"
 )
 
+// RangeCheck says whether the replicas of a range are alike.
+type RangeCheck struct {
+	RangeID             int64
+	Start               []byte
+	StartPretty, Status string
+	Detail              string
+}
+
 // Env is what functions see of the session, the catalog and the node. The sql
 // package puts an implementation into the EvalContext: its Planner field must
 // also implement Env. Functions called without one fail with 0A000.
@@ -94,6 +102,8 @@ type Env interface {
 	EnumValue(ctx context.Context, id oid.Oid, label string) (tree.Datum, error)
 	// EnumValues lists the values of an enum type in order.
 	EnumValues(ctx context.Context, id oid.Oid) (values []tree.Datum, ok bool, err error)
+	// CheckConsistency compares the replicas of the ranges between two keys.
+	CheckConsistency(ctx context.Context, start, end []byte) ([]RangeCheck, error)
 	// AdvisoryLock waits for an advisory lock, unless mode says to try; it says
 	// whether the session holds it. AdvisoryUnlock gives a session-level hold back
 	// and says whether there was one.

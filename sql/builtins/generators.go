@@ -358,6 +358,34 @@ func defineGenerators(d definitions) {
 			return g, nil
 		})
 	}
+	// crdb_internal.check_consistency(stats_only, start_key, end_key): empty keys are the
+	// ends of the keyspace. Statistics are compared together with the rest.
+	d.generator("crdb_internal.check_consistency", argTypes(tBool, tBytes, tBytes),
+		record([]string{"range_id", "start_key", "start_key_pretty", "status", "detail"}, tInt, tBytes, tText, tText, tText),
+		func(ctx *tree.EvalContext, a tree.Datums) (Generator, error) {
+			e, err := getEnv(ctx)
+			if err != nil {
+				return nil, err
+			}
+			var bounds [2][]byte
+			for i := range bounds {
+				if b, ok := a[i+1].(*tree.DBytes); ok {
+					bounds[i] = []byte(*b)
+				}
+			}
+			checks, err := e.CheckConsistency(ctx.Ctx(), bounds[0], bounds[1])
+			if err != nil {
+				return nil, err
+			}
+			g := &listGen{}
+			for _, c := range checks {
+				g.rows = append(g.rows, tree.Datums{
+					tree.NewDInt(tree.DInt(c.RangeID)), tree.NewDBytes(tree.DBytes(c.Start)), tree.NewDString(c.StartPretty),
+					tree.NewDString(c.Status), tree.NewDString(c.Detail),
+				})
+			}
+			return g, nil
+		})
 	empty := func(*tree.EvalContext, tree.Datums) (Generator, error) { return &listGen{}, nil }
 	d.generator("pg_listening_channels", argTypes(), tree.FixedReturnType(tText), empty)
 	d.generator("pg_lock_status", argTypes(), tree.FixedReturnType(tText), empty)

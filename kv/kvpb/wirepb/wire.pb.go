@@ -1821,6 +1821,50 @@ func (x *MergeArgs) GetClaim() int64 {
 	return 0
 }
 
+type CheckArgs struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Collect       uint64                 `protobuf:"fixed64,1,opt,name=collect,proto3" json:"collect,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckArgs) Reset() {
+	*x = CheckArgs{}
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckArgs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckArgs) ProtoMessage() {}
+
+func (x *CheckArgs) ProtoReflect() protoreflect.Message {
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckArgs.ProtoReflect.Descriptor instead.
+func (*CheckArgs) Descriptor() ([]byte, []int) {
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *CheckArgs) GetCollect() uint64 {
+	if x != nil {
+		return x.Collect
+	}
+	return 0
+}
+
 type Request struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Op       uint32                 `protobuf:"varint,1,opt,name=op,proto3" json:"op,omitempty"`
@@ -1850,6 +1894,7 @@ type Request struct {
 	//	*Request_TransferLease
 	//	*Request_Split
 	//	*Request_Merge
+	//	*Request_Check
 	Args          isRequest_Args `protobuf_oneof:"args"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1857,7 +1902,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[27]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1869,7 +1914,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[27]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1882,7 +1927,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{27}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Request) GetOp() uint32 {
@@ -2101,6 +2146,15 @@ func (x *Request) GetMerge() *MergeArgs {
 	return nil
 }
 
+func (x *Request) GetCheck() *CheckArgs {
+	if x != nil {
+		if x, ok := x.Args.(*Request_Check); ok {
+			return x.Check
+		}
+	}
+	return nil
+}
+
 type isRequest_Args interface {
 	isRequest_Args()
 }
@@ -2173,6 +2227,10 @@ type Request_Merge struct {
 	Merge *MergeArgs `protobuf:"bytes,26,opt,name=merge,proto3,oneof"`
 }
 
+type Request_Check struct {
+	Check *CheckArgs `protobuf:"bytes,27,opt,name=check,proto3,oneof"`
+}
+
 func (*Request_EndTxn) isRequest_Args() {}
 
 func (*Request_PushTxn) isRequest_Args() {}
@@ -2207,6 +2265,8 @@ func (*Request_Split) isRequest_Args() {}
 
 func (*Request_Merge) isRequest_Args() {}
 
+func (*Request_Check) isRequest_Args() {}
+
 type BatchRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Header        *Header                `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
@@ -2219,7 +2279,7 @@ type BatchRequest struct {
 
 func (x *BatchRequest) Reset() {
 	*x = BatchRequest{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[28]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2231,7 +2291,7 @@ func (x *BatchRequest) String() string {
 func (*BatchRequest) ProtoMessage() {}
 
 func (x *BatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[28]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2244,7 +2304,7 @@ func (x *BatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchRequest.ProtoReflect.Descriptor instead.
 func (*BatchRequest) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{28}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *BatchRequest) GetHeader() *Header {
@@ -2288,7 +2348,7 @@ type PushTxnReply struct {
 
 func (x *PushTxnReply) Reset() {
 	*x = PushTxnReply{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[29]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2300,7 +2360,7 @@ func (x *PushTxnReply) String() string {
 func (*PushTxnReply) ProtoMessage() {}
 
 func (x *PushTxnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[29]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2313,7 +2373,7 @@ func (x *PushTxnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushTxnReply.ProtoReflect.Descriptor instead.
 func (*PushTxnReply) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{29}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *PushTxnReply) GetStatus() uint32 {
@@ -2360,7 +2420,7 @@ type HeartbeatReply struct {
 
 func (x *HeartbeatReply) Reset() {
 	*x = HeartbeatReply{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[30]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2372,7 +2432,7 @@ func (x *HeartbeatReply) String() string {
 func (*HeartbeatReply) ProtoMessage() {}
 
 func (x *HeartbeatReply) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[30]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2385,7 +2445,7 @@ func (x *HeartbeatReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatReply.ProtoReflect.Descriptor instead.
 func (*HeartbeatReply) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{30}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *HeartbeatReply) GetStatus() uint32 {
@@ -2419,7 +2479,7 @@ type IndexSummary struct {
 
 func (x *IndexSummary) Reset() {
 	*x = IndexSummary{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[31]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2431,7 +2491,7 @@ func (x *IndexSummary) String() string {
 func (*IndexSummary) ProtoMessage() {}
 
 func (x *IndexSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[31]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2444,7 +2504,7 @@ func (x *IndexSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexSummary.ProtoReflect.Descriptor instead.
 func (*IndexSummary) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{31}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *IndexSummary) GetTableId() uint32 {
@@ -2576,7 +2636,7 @@ type ExportReply struct {
 
 func (x *ExportReply) Reset() {
 	*x = ExportReply{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[32]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2588,7 +2648,7 @@ func (x *ExportReply) String() string {
 func (*ExportReply) ProtoMessage() {}
 
 func (x *ExportReply) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[32]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2601,7 +2661,7 @@ func (x *ExportReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportReply.ProtoReflect.Descriptor instead.
 func (*ExportReply) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{32}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ExportReply) GetSst() []byte {
@@ -2676,7 +2736,7 @@ type AddSSTableReply struct {
 
 func (x *AddSSTableReply) Reset() {
 	*x = AddSSTableReply{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[33]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2688,7 +2748,7 @@ func (x *AddSSTableReply) String() string {
 func (*AddSSTableReply) ProtoMessage() {}
 
 func (x *AddSSTableReply) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[33]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2701,7 +2761,7 @@ func (x *AddSSTableReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddSSTableReply.ProtoReflect.Descriptor instead.
 func (*AddSSTableReply) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{33}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *AddSSTableReply) GetTimestamp() *Timestamp {
@@ -2726,7 +2786,7 @@ type RangeInfoReply struct {
 
 func (x *RangeInfoReply) Reset() {
 	*x = RangeInfoReply{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[34]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2738,7 +2798,7 @@ func (x *RangeInfoReply) String() string {
 func (*RangeInfoReply) ProtoMessage() {}
 
 func (x *RangeInfoReply) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[34]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2751,7 +2811,7 @@ func (x *RangeInfoReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RangeInfoReply.ProtoReflect.Descriptor instead.
 func (*RangeInfoReply) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{34}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RangeInfoReply) GetDescriptor_() *RangeDescriptor {
@@ -2812,7 +2872,7 @@ type LookupRangeReply struct {
 
 func (x *LookupRangeReply) Reset() {
 	*x = LookupRangeReply{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[35]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2824,7 +2884,7 @@ func (x *LookupRangeReply) String() string {
 func (*LookupRangeReply) ProtoMessage() {}
 
 func (x *LookupRangeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[35]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2837,7 +2897,7 @@ func (x *LookupRangeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LookupRangeReply.ProtoReflect.Descriptor instead.
 func (*LookupRangeReply) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{35}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *LookupRangeReply) GetDescriptor_() *RangeDescriptor {
@@ -2845,6 +2905,90 @@ func (x *LookupRangeReply) GetDescriptor_() *RangeDescriptor {
 		return x.Descriptor_
 	}
 	return nil
+}
+
+type CheckReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RangeId       int64                  `protobuf:"varint,1,opt,name=range_id,json=rangeId,proto3" json:"range_id,omitempty"`
+	StartKey      []byte                 `protobuf:"bytes,2,opt,name=start_key,json=startKey,proto3" json:"start_key,omitempty"`
+	Status        string                 `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
+	Detail        string                 `protobuf:"bytes,4,opt,name=detail,proto3" json:"detail,omitempty"`
+	Checksum      []byte                 `protobuf:"bytes,5,opt,name=checksum,proto3" json:"checksum,omitempty"`
+	Stats         string                 `protobuf:"bytes,6,opt,name=stats,proto3" json:"stats,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckReply) Reset() {
+	*x = CheckReply{}
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckReply) ProtoMessage() {}
+
+func (x *CheckReply) ProtoReflect() protoreflect.Message {
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckReply.ProtoReflect.Descriptor instead.
+func (*CheckReply) Descriptor() ([]byte, []int) {
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *CheckReply) GetRangeId() int64 {
+	if x != nil {
+		return x.RangeId
+	}
+	return 0
+}
+
+func (x *CheckReply) GetStartKey() []byte {
+	if x != nil {
+		return x.StartKey
+	}
+	return nil
+}
+
+func (x *CheckReply) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *CheckReply) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *CheckReply) GetChecksum() []byte {
+	if x != nil {
+		return x.Checksum
+	}
+	return nil
+}
+
+func (x *CheckReply) GetStats() string {
+	if x != nil {
+		return x.Stats
+	}
+	return ""
 }
 
 type FreezeReply struct {
@@ -2857,7 +3001,7 @@ type FreezeReply struct {
 
 func (x *FreezeReply) Reset() {
 	*x = FreezeReply{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[36]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2869,7 +3013,7 @@ func (x *FreezeReply) String() string {
 func (*FreezeReply) ProtoMessage() {}
 
 func (x *FreezeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[36]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2882,7 +3026,7 @@ func (x *FreezeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FreezeReply.ProtoReflect.Descriptor instead.
 func (*FreezeReply) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{36}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *FreezeReply) GetDescriptor_() *RangeDescriptor {
@@ -2915,6 +3059,7 @@ type Response struct {
 	//	*Response_RangeInfo
 	//	*Response_LookupRange
 	//	*Response_Freeze
+	//	*Response_Check
 	Reply         isResponse_Reply `protobuf_oneof:"reply"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2922,7 +3067,7 @@ type Response struct {
 
 func (x *Response) Reset() {
 	*x = Response{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[37]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2934,7 +3079,7 @@ func (x *Response) String() string {
 func (*Response) ProtoMessage() {}
 
 func (x *Response) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[37]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2947,7 +3092,7 @@ func (x *Response) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Response.ProtoReflect.Descriptor instead.
 func (*Response) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{37}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Response) GetKvs() []byte {
@@ -3041,6 +3186,15 @@ func (x *Response) GetFreeze() *FreezeReply {
 	return nil
 }
 
+func (x *Response) GetCheck() *CheckReply {
+	if x != nil {
+		if x, ok := x.Reply.(*Response_Check); ok {
+			return x.Check
+		}
+	}
+	return nil
+}
+
 type isResponse_Reply interface {
 	isResponse_Reply()
 }
@@ -3073,6 +3227,10 @@ type Response_Freeze struct {
 	Freeze *FreezeReply `protobuf:"bytes,16,opt,name=freeze,proto3,oneof"`
 }
 
+type Response_Check struct {
+	Check *CheckReply `protobuf:"bytes,17,opt,name=check,proto3,oneof"`
+}
+
 func (*Response_PushTxn) isResponse_Reply() {}
 
 func (*Response_Heartbeat) isResponse_Reply() {}
@@ -3087,6 +3245,8 @@ func (*Response_LookupRange) isResponse_Reply() {}
 
 func (*Response_Freeze) isResponse_Reply() {}
 
+func (*Response_Check) isResponse_Reply() {}
+
 type TxnUpdate struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Status         uint32                 `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"`
@@ -3098,7 +3258,7 @@ type TxnUpdate struct {
 
 func (x *TxnUpdate) Reset() {
 	*x = TxnUpdate{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[38]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3110,7 +3270,7 @@ func (x *TxnUpdate) String() string {
 func (*TxnUpdate) ProtoMessage() {}
 
 func (x *TxnUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[38]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3123,7 +3283,7 @@ func (x *TxnUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TxnUpdate.ProtoReflect.Descriptor instead.
 func (*TxnUpdate) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{38}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *TxnUpdate) GetStatus() uint32 {
@@ -3160,7 +3320,7 @@ type BatchResponse struct {
 
 func (x *BatchResponse) Reset() {
 	*x = BatchResponse{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[39]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3172,7 +3332,7 @@ func (x *BatchResponse) String() string {
 func (*BatchResponse) ProtoMessage() {}
 
 func (x *BatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[39]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3185,7 +3345,7 @@ func (x *BatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResponse.ProtoReflect.Descriptor instead.
 func (*BatchResponse) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{39}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *BatchResponse) GetResponses() []*Response {
@@ -3234,7 +3394,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[40]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3246,7 +3406,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[40]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3259,7 +3419,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{40}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Error) GetNodes() []*ErrorNode {
@@ -3302,7 +3462,7 @@ type ErrorNode struct {
 
 func (x *ErrorNode) Reset() {
 	*x = ErrorNode{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[41]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3314,7 +3474,7 @@ func (x *ErrorNode) String() string {
 func (*ErrorNode) ProtoMessage() {}
 
 func (x *ErrorNode) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[41]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3327,7 +3487,7 @@ func (x *ErrorNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode.ProtoReflect.Descriptor instead.
 func (*ErrorNode) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{41}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ErrorNode) GetCauses() uint32 {
@@ -3684,7 +3844,7 @@ type ErrorNode_PgError struct {
 
 func (x *ErrorNode_PgError) Reset() {
 	*x = ErrorNode_PgError{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[42]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3696,7 +3856,7 @@ func (x *ErrorNode_PgError) String() string {
 func (*ErrorNode_PgError) ProtoMessage() {}
 
 func (x *ErrorNode_PgError) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[42]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3709,7 +3869,7 @@ func (x *ErrorNode_PgError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_PgError.ProtoReflect.Descriptor instead.
 func (*ErrorNode_PgError) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{41, 0}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{43, 0}
 }
 
 func (x *ErrorNode_PgError) GetSeverity() string {
@@ -3814,7 +3974,7 @@ type ErrorNode_ConditionFailed struct {
 
 func (x *ErrorNode_ConditionFailed) Reset() {
 	*x = ErrorNode_ConditionFailed{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[43]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3826,7 +3986,7 @@ func (x *ErrorNode_ConditionFailed) String() string {
 func (*ErrorNode_ConditionFailed) ProtoMessage() {}
 
 func (x *ErrorNode_ConditionFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[43]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3839,7 +3999,7 @@ func (x *ErrorNode_ConditionFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_ConditionFailed.ProtoReflect.Descriptor instead.
 func (*ErrorNode_ConditionFailed) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{41, 1}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{43, 1}
 }
 
 func (x *ErrorNode_ConditionFailed) GetKey() []byte {
@@ -3874,7 +4034,7 @@ type ErrorNode_WriteTooOld struct {
 
 func (x *ErrorNode_WriteTooOld) Reset() {
 	*x = ErrorNode_WriteTooOld{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[44]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3886,7 +4046,7 @@ func (x *ErrorNode_WriteTooOld) String() string {
 func (*ErrorNode_WriteTooOld) ProtoMessage() {}
 
 func (x *ErrorNode_WriteTooOld) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[44]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3899,7 +4059,7 @@ func (x *ErrorNode_WriteTooOld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_WriteTooOld.ProtoReflect.Descriptor instead.
 func (*ErrorNode_WriteTooOld) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{41, 2}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{43, 2}
 }
 
 func (x *ErrorNode_WriteTooOld) GetKey() []byte {
@@ -3935,7 +4095,7 @@ type ErrorNode_Uncertainty struct {
 
 func (x *ErrorNode_Uncertainty) Reset() {
 	*x = ErrorNode_Uncertainty{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[45]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3947,7 +4107,7 @@ func (x *ErrorNode_Uncertainty) String() string {
 func (*ErrorNode_Uncertainty) ProtoMessage() {}
 
 func (x *ErrorNode_Uncertainty) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[45]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3960,7 +4120,7 @@ func (x *ErrorNode_Uncertainty) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_Uncertainty.ProtoReflect.Descriptor instead.
 func (*ErrorNode_Uncertainty) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{41, 3}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{43, 3}
 }
 
 func (x *ErrorNode_Uncertainty) GetKey() []byte {
@@ -4002,7 +4162,7 @@ type ErrorNode_RetryTxn struct {
 
 func (x *ErrorNode_RetryTxn) Reset() {
 	*x = ErrorNode_RetryTxn{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[46]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4014,7 +4174,7 @@ func (x *ErrorNode_RetryTxn) String() string {
 func (*ErrorNode_RetryTxn) ProtoMessage() {}
 
 func (x *ErrorNode_RetryTxn) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[46]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4027,7 +4187,7 @@ func (x *ErrorNode_RetryTxn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_RetryTxn.ProtoReflect.Descriptor instead.
 func (*ErrorNode_RetryTxn) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{41, 4}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{43, 4}
 }
 
 func (x *ErrorNode_RetryTxn) GetReason() string {
@@ -4061,7 +4221,7 @@ type ErrorNode_LockNotAvailable struct {
 
 func (x *ErrorNode_LockNotAvailable) Reset() {
 	*x = ErrorNode_LockNotAvailable{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[47]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4073,7 +4233,7 @@ func (x *ErrorNode_LockNotAvailable) String() string {
 func (*ErrorNode_LockNotAvailable) ProtoMessage() {}
 
 func (x *ErrorNode_LockNotAvailable) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[47]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4086,7 +4246,7 @@ func (x *ErrorNode_LockNotAvailable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_LockNotAvailable.ProtoReflect.Descriptor instead.
 func (*ErrorNode_LockNotAvailable) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{41, 5}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{43, 5}
 }
 
 func (x *ErrorNode_LockNotAvailable) GetKey() []byte {
@@ -4113,7 +4273,7 @@ type ErrorNode_BeforeGC struct {
 
 func (x *ErrorNode_BeforeGC) Reset() {
 	*x = ErrorNode_BeforeGC{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[48]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4125,7 +4285,7 @@ func (x *ErrorNode_BeforeGC) String() string {
 func (*ErrorNode_BeforeGC) ProtoMessage() {}
 
 func (x *ErrorNode_BeforeGC) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[48]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4138,7 +4298,7 @@ func (x *ErrorNode_BeforeGC) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_BeforeGC.ProtoReflect.Descriptor instead.
 func (*ErrorNode_BeforeGC) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{41, 6}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{43, 6}
 }
 
 func (x *ErrorNode_BeforeGC) GetTimestamp() *Timestamp {
@@ -4165,7 +4325,7 @@ type ErrorNode_KeyMismatch struct {
 
 func (x *ErrorNode_KeyMismatch) Reset() {
 	*x = ErrorNode_KeyMismatch{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[49]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4177,7 +4337,7 @@ func (x *ErrorNode_KeyMismatch) String() string {
 func (*ErrorNode_KeyMismatch) ProtoMessage() {}
 
 func (x *ErrorNode_KeyMismatch) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[49]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4190,7 +4350,7 @@ func (x *ErrorNode_KeyMismatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_KeyMismatch.ProtoReflect.Descriptor instead.
 func (*ErrorNode_KeyMismatch) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{41, 7}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{43, 7}
 }
 
 func (x *ErrorNode_KeyMismatch) GetRequested() *Span {
@@ -4218,7 +4378,7 @@ type ErrorNode_NotLeaseholder struct {
 
 func (x *ErrorNode_NotLeaseholder) Reset() {
 	*x = ErrorNode_NotLeaseholder{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[50]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4230,7 +4390,7 @@ func (x *ErrorNode_NotLeaseholder) String() string {
 func (*ErrorNode_NotLeaseholder) ProtoMessage() {}
 
 func (x *ErrorNode_NotLeaseholder) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[50]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4243,7 +4403,7 @@ func (x *ErrorNode_NotLeaseholder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_NotLeaseholder.ProtoReflect.Descriptor instead.
 func (*ErrorNode_NotLeaseholder) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{41, 8}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{43, 8}
 }
 
 func (x *ErrorNode_NotLeaseholder) GetRangeId() int64 {
@@ -4276,7 +4436,7 @@ type ErrorNode_PartialBatch struct {
 
 func (x *ErrorNode_PartialBatch) Reset() {
 	*x = ErrorNode_PartialBatch{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[51]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4288,7 +4448,7 @@ func (x *ErrorNode_PartialBatch) String() string {
 func (*ErrorNode_PartialBatch) ProtoMessage() {}
 
 func (x *ErrorNode_PartialBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[51]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4301,7 +4461,7 @@ func (x *ErrorNode_PartialBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_PartialBatch.ProtoReflect.Descriptor instead.
 func (*ErrorNode_PartialBatch) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{41, 9}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{43, 9}
 }
 
 func (x *ErrorNode_PartialBatch) GetWriteTimestamp() *Timestamp {
@@ -4322,7 +4482,7 @@ type ErrorNode_Lock struct {
 
 func (x *ErrorNode_Lock) Reset() {
 	*x = ErrorNode_Lock{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[52]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4334,7 +4494,7 @@ func (x *ErrorNode_Lock) String() string {
 func (*ErrorNode_Lock) ProtoMessage() {}
 
 func (x *ErrorNode_Lock) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[52]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4347,7 +4507,7 @@ func (x *ErrorNode_Lock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_Lock.ProtoReflect.Descriptor instead.
 func (*ErrorNode_Lock) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{41, 10}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{43, 10}
 }
 
 func (x *ErrorNode_Lock) GetKey() []byte {
@@ -4380,7 +4540,7 @@ type ErrorNode_LockConflict struct {
 
 func (x *ErrorNode_LockConflict) Reset() {
 	*x = ErrorNode_LockConflict{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[53]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4392,7 +4552,7 @@ func (x *ErrorNode_LockConflict) String() string {
 func (*ErrorNode_LockConflict) ProtoMessage() {}
 
 func (x *ErrorNode_LockConflict) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[53]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4405,7 +4565,7 @@ func (x *ErrorNode_LockConflict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_LockConflict.ProtoReflect.Descriptor instead.
 func (*ErrorNode_LockConflict) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{41, 11}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{43, 11}
 }
 
 func (x *ErrorNode_LockConflict) GetLocks() []*ErrorNode_Lock {
@@ -4425,7 +4585,7 @@ type ErrorNode_TxnState struct {
 
 func (x *ErrorNode_TxnState) Reset() {
 	*x = ErrorNode_TxnState{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[54]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4437,7 +4597,7 @@ func (x *ErrorNode_TxnState) String() string {
 func (*ErrorNode_TxnState) ProtoMessage() {}
 
 func (x *ErrorNode_TxnState) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[54]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4450,7 +4610,7 @@ func (x *ErrorNode_TxnState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_TxnState.ProtoReflect.Descriptor instead.
 func (*ErrorNode_TxnState) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{41, 12}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{43, 12}
 }
 
 func (x *ErrorNode_TxnState) GetKey() []byte {
@@ -4477,7 +4637,7 @@ type ErrorNode_Shadowing struct {
 
 func (x *ErrorNode_Shadowing) Reset() {
 	*x = ErrorNode_Shadowing{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[55]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4489,7 +4649,7 @@ func (x *ErrorNode_Shadowing) String() string {
 func (*ErrorNode_Shadowing) ProtoMessage() {}
 
 func (x *ErrorNode_Shadowing) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[55]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4502,7 +4662,7 @@ func (x *ErrorNode_Shadowing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_Shadowing.ProtoReflect.Descriptor instead.
 func (*ErrorNode_Shadowing) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{41, 13}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{43, 13}
 }
 
 func (x *ErrorNode_Shadowing) GetKey() []byte {
@@ -4531,7 +4691,7 @@ type ErrorNode_TxnRetry struct {
 
 func (x *ErrorNode_TxnRetry) Reset() {
 	*x = ErrorNode_TxnRetry{}
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[56]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4543,7 +4703,7 @@ func (x *ErrorNode_TxnRetry) String() string {
 func (*ErrorNode_TxnRetry) ProtoMessage() {}
 
 func (x *ErrorNode_TxnRetry) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[56]
+	mi := &file_kv_kvpb_wirepb_wire_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4556,7 +4716,7 @@ func (x *ErrorNode_TxnRetry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorNode_TxnRetry.ProtoReflect.Descriptor instead.
 func (*ErrorNode_TxnRetry) Descriptor() ([]byte, []int) {
-	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{41, 14}
+	return file_kv_kvpb_wirepb_wire_proto_rawDescGZIP(), []int{43, 14}
 }
 
 func (x *ErrorNode_TxnRetry) GetTxnId() []byte {
@@ -4740,7 +4900,9 @@ const file_kv_kvpb_wirepb_wire_proto_rawDesc = "" +
 	"\aleft_id\x18\x04 \x01(\x03R\x06leftId\x12\x1d\n" +
 	"\n" +
 	"left_start\x18\x05 \x01(\fR\tleftStart\x12\x14\n" +
-	"\x05claim\x18\x06 \x01(\x03R\x05claim\"\x8a\n" +
+	"\x05claim\x18\x06 \x01(\x03R\x05claim\"%\n" +
+	"\tCheckArgs\x12\x18\n" +
+	"\acollect\x18\x01 \x01(\x06R\acollect\"\xbd\n" +
 	"\n" +
 	"\aRequest\x12\x0e\n" +
 	"\x02op\x18\x01 \x01(\rR\x02op\x12\x12\n" +
@@ -4771,7 +4933,8 @@ const file_kv_kvpb_wirepb_wire_proto_rawDesc = "" +
 	"\x0fchange_replicas\x18\x17 \x01(\v2\".holdfast.kv.v1.ChangeReplicasArgsH\x00R\x0echangeReplicas\x12J\n" +
 	"\x0etransfer_lease\x18\x18 \x01(\v2!.holdfast.kv.v1.TransferLeaseArgsH\x00R\rtransferLease\x121\n" +
 	"\x05split\x18\x19 \x01(\v2\x19.holdfast.kv.v1.SplitArgsH\x00R\x05split\x121\n" +
-	"\x05merge\x18\x1a \x01(\v2\x19.holdfast.kv.v1.MergeArgsH\x00R\x05mergeB\x06\n" +
+	"\x05merge\x18\x1a \x01(\v2\x19.holdfast.kv.v1.MergeArgsH\x00R\x05merge\x121\n" +
+	"\x05check\x18\x1b \x01(\v2\x19.holdfast.kv.v1.CheckArgsH\x00R\x05checkB\x06\n" +
 	"\x04argsB\v\n" +
 	"\t_expected\"\xba\x01\n" +
 	"\fBatchRequest\x12.\n" +
@@ -4838,12 +5001,20 @@ const file_kv_kvpb_wirepb_wire_proto_rawDesc = "" +
 	"\x10LookupRangeReply\x12?\n" +
 	"\n" +
 	"descriptor\x18\x01 \x01(\v2\x1f.holdfast.kv.v1.RangeDescriptorR\n" +
-	"descriptor\"y\n" +
+	"descriptor\"\xa6\x01\n" +
+	"\n" +
+	"CheckReply\x12\x19\n" +
+	"\brange_id\x18\x01 \x01(\x03R\arangeId\x12\x1b\n" +
+	"\tstart_key\x18\x02 \x01(\fR\bstartKey\x12\x16\n" +
+	"\x06status\x18\x03 \x01(\tR\x06status\x12\x16\n" +
+	"\x06detail\x18\x04 \x01(\tR\x06detail\x12\x1a\n" +
+	"\bchecksum\x18\x05 \x01(\fR\bchecksum\x12\x14\n" +
+	"\x05stats\x18\x06 \x01(\tR\x05stats\"y\n" +
 	"\vFreezeReply\x12?\n" +
 	"\n" +
 	"descriptor\x18\x01 \x01(\v2\x1f.holdfast.kv.v1.RangeDescriptorR\n" +
 	"descriptor\x12)\n" +
-	"\x02at\x18\x02 \x01(\v2\x19.holdfast.kv.v1.TimestampR\x02at\"\x9e\x04\n" +
+	"\x02at\x18\x02 \x01(\v2\x19.holdfast.kv.v1.TimestampR\x02at\"\xd2\x04\n" +
 	"\bResponse\x12\x10\n" +
 	"\x03kvs\x18\x01 \x01(\fR\x03kvs\x12,\n" +
 	"\x06resume\x18\x02 \x01(\v2\x14.holdfast.kv.v1.SpanR\x06resume\x12\x14\n" +
@@ -4857,7 +5028,8 @@ const file_kv_kvpb_wirepb_wire_proto_rawDesc = "" +
 	"\n" +
 	"range_info\x18\x0e \x01(\v2\x1e.holdfast.kv.v1.RangeInfoReplyH\x00R\trangeInfo\x12E\n" +
 	"\flookup_range\x18\x0f \x01(\v2 .holdfast.kv.v1.LookupRangeReplyH\x00R\vlookupRange\x125\n" +
-	"\x06freeze\x18\x10 \x01(\v2\x1b.holdfast.kv.v1.FreezeReplyH\x00R\x06freezeB\a\n" +
+	"\x06freeze\x18\x10 \x01(\v2\x1b.holdfast.kv.v1.FreezeReplyH\x00R\x06freeze\x122\n" +
+	"\x05check\x18\x11 \x01(\v2\x1a.holdfast.kv.v1.CheckReplyH\x00R\x05checkB\a\n" +
 	"\x05reply\"\xa9\x01\n" +
 	"\tTxnUpdate\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\rR\x06status\x12@\n" +
@@ -4984,7 +5156,7 @@ func file_kv_kvpb_wirepb_wire_proto_rawDescGZIP() []byte {
 	return file_kv_kvpb_wirepb_wire_proto_rawDescData
 }
 
-var file_kv_kvpb_wirepb_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
+var file_kv_kvpb_wirepb_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
 var file_kv_kvpb_wirepb_wire_proto_goTypes = []any{
 	(*Timestamp)(nil),                  // 0: holdfast.kv.v1.Timestamp
 	(*Span)(nil),                       // 1: holdfast.kv.v1.Span
@@ -5013,36 +5185,38 @@ var file_kv_kvpb_wirepb_wire_proto_goTypes = []any{
 	(*TransferLeaseArgs)(nil),          // 24: holdfast.kv.v1.TransferLeaseArgs
 	(*SplitArgs)(nil),                  // 25: holdfast.kv.v1.SplitArgs
 	(*MergeArgs)(nil),                  // 26: holdfast.kv.v1.MergeArgs
-	(*Request)(nil),                    // 27: holdfast.kv.v1.Request
-	(*BatchRequest)(nil),               // 28: holdfast.kv.v1.BatchRequest
-	(*PushTxnReply)(nil),               // 29: holdfast.kv.v1.PushTxnReply
-	(*HeartbeatReply)(nil),             // 30: holdfast.kv.v1.HeartbeatReply
-	(*IndexSummary)(nil),               // 31: holdfast.kv.v1.IndexSummary
-	(*ExportReply)(nil),                // 32: holdfast.kv.v1.ExportReply
-	(*AddSSTableReply)(nil),            // 33: holdfast.kv.v1.AddSSTableReply
-	(*RangeInfoReply)(nil),             // 34: holdfast.kv.v1.RangeInfoReply
-	(*LookupRangeReply)(nil),           // 35: holdfast.kv.v1.LookupRangeReply
-	(*FreezeReply)(nil),                // 36: holdfast.kv.v1.FreezeReply
-	(*Response)(nil),                   // 37: holdfast.kv.v1.Response
-	(*TxnUpdate)(nil),                  // 38: holdfast.kv.v1.TxnUpdate
-	(*BatchResponse)(nil),              // 39: holdfast.kv.v1.BatchResponse
-	(*Error)(nil),                      // 40: holdfast.kv.v1.Error
-	(*ErrorNode)(nil),                  // 41: holdfast.kv.v1.ErrorNode
-	(*ErrorNode_PgError)(nil),          // 42: holdfast.kv.v1.ErrorNode.PgError
-	(*ErrorNode_ConditionFailed)(nil),  // 43: holdfast.kv.v1.ErrorNode.ConditionFailed
-	(*ErrorNode_WriteTooOld)(nil),      // 44: holdfast.kv.v1.ErrorNode.WriteTooOld
-	(*ErrorNode_Uncertainty)(nil),      // 45: holdfast.kv.v1.ErrorNode.Uncertainty
-	(*ErrorNode_RetryTxn)(nil),         // 46: holdfast.kv.v1.ErrorNode.RetryTxn
-	(*ErrorNode_LockNotAvailable)(nil), // 47: holdfast.kv.v1.ErrorNode.LockNotAvailable
-	(*ErrorNode_BeforeGC)(nil),         // 48: holdfast.kv.v1.ErrorNode.BeforeGC
-	(*ErrorNode_KeyMismatch)(nil),      // 49: holdfast.kv.v1.ErrorNode.KeyMismatch
-	(*ErrorNode_NotLeaseholder)(nil),   // 50: holdfast.kv.v1.ErrorNode.NotLeaseholder
-	(*ErrorNode_PartialBatch)(nil),     // 51: holdfast.kv.v1.ErrorNode.PartialBatch
-	(*ErrorNode_Lock)(nil),             // 52: holdfast.kv.v1.ErrorNode.Lock
-	(*ErrorNode_LockConflict)(nil),     // 53: holdfast.kv.v1.ErrorNode.LockConflict
-	(*ErrorNode_TxnState)(nil),         // 54: holdfast.kv.v1.ErrorNode.TxnState
-	(*ErrorNode_Shadowing)(nil),        // 55: holdfast.kv.v1.ErrorNode.Shadowing
-	(*ErrorNode_TxnRetry)(nil),         // 56: holdfast.kv.v1.ErrorNode.TxnRetry
+	(*CheckArgs)(nil),                  // 27: holdfast.kv.v1.CheckArgs
+	(*Request)(nil),                    // 28: holdfast.kv.v1.Request
+	(*BatchRequest)(nil),               // 29: holdfast.kv.v1.BatchRequest
+	(*PushTxnReply)(nil),               // 30: holdfast.kv.v1.PushTxnReply
+	(*HeartbeatReply)(nil),             // 31: holdfast.kv.v1.HeartbeatReply
+	(*IndexSummary)(nil),               // 32: holdfast.kv.v1.IndexSummary
+	(*ExportReply)(nil),                // 33: holdfast.kv.v1.ExportReply
+	(*AddSSTableReply)(nil),            // 34: holdfast.kv.v1.AddSSTableReply
+	(*RangeInfoReply)(nil),             // 35: holdfast.kv.v1.RangeInfoReply
+	(*LookupRangeReply)(nil),           // 36: holdfast.kv.v1.LookupRangeReply
+	(*CheckReply)(nil),                 // 37: holdfast.kv.v1.CheckReply
+	(*FreezeReply)(nil),                // 38: holdfast.kv.v1.FreezeReply
+	(*Response)(nil),                   // 39: holdfast.kv.v1.Response
+	(*TxnUpdate)(nil),                  // 40: holdfast.kv.v1.TxnUpdate
+	(*BatchResponse)(nil),              // 41: holdfast.kv.v1.BatchResponse
+	(*Error)(nil),                      // 42: holdfast.kv.v1.Error
+	(*ErrorNode)(nil),                  // 43: holdfast.kv.v1.ErrorNode
+	(*ErrorNode_PgError)(nil),          // 44: holdfast.kv.v1.ErrorNode.PgError
+	(*ErrorNode_ConditionFailed)(nil),  // 45: holdfast.kv.v1.ErrorNode.ConditionFailed
+	(*ErrorNode_WriteTooOld)(nil),      // 46: holdfast.kv.v1.ErrorNode.WriteTooOld
+	(*ErrorNode_Uncertainty)(nil),      // 47: holdfast.kv.v1.ErrorNode.Uncertainty
+	(*ErrorNode_RetryTxn)(nil),         // 48: holdfast.kv.v1.ErrorNode.RetryTxn
+	(*ErrorNode_LockNotAvailable)(nil), // 49: holdfast.kv.v1.ErrorNode.LockNotAvailable
+	(*ErrorNode_BeforeGC)(nil),         // 50: holdfast.kv.v1.ErrorNode.BeforeGC
+	(*ErrorNode_KeyMismatch)(nil),      // 51: holdfast.kv.v1.ErrorNode.KeyMismatch
+	(*ErrorNode_NotLeaseholder)(nil),   // 52: holdfast.kv.v1.ErrorNode.NotLeaseholder
+	(*ErrorNode_PartialBatch)(nil),     // 53: holdfast.kv.v1.ErrorNode.PartialBatch
+	(*ErrorNode_Lock)(nil),             // 54: holdfast.kv.v1.ErrorNode.Lock
+	(*ErrorNode_LockConflict)(nil),     // 55: holdfast.kv.v1.ErrorNode.LockConflict
+	(*ErrorNode_TxnState)(nil),         // 56: holdfast.kv.v1.ErrorNode.TxnState
+	(*ErrorNode_Shadowing)(nil),        // 57: holdfast.kv.v1.ErrorNode.Shadowing
+	(*ErrorNode_TxnRetry)(nil),         // 58: holdfast.kv.v1.ErrorNode.TxnRetry
 }
 var file_kv_kvpb_wirepb_wire_proto_depIdxs = []int32{
 	0,   // 0: holdfast.kv.v1.TxnMeta.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
@@ -5094,73 +5268,75 @@ var file_kv_kvpb_wirepb_wire_proto_depIdxs = []int32{
 	24,  // 46: holdfast.kv.v1.Request.transfer_lease:type_name -> holdfast.kv.v1.TransferLeaseArgs
 	25,  // 47: holdfast.kv.v1.Request.split:type_name -> holdfast.kv.v1.SplitArgs
 	26,  // 48: holdfast.kv.v1.Request.merge:type_name -> holdfast.kv.v1.MergeArgs
-	7,   // 49: holdfast.kv.v1.BatchRequest.header:type_name -> holdfast.kv.v1.Header
-	27,  // 50: holdfast.kv.v1.BatchRequest.requests:type_name -> holdfast.kv.v1.Request
-	0,   // 51: holdfast.kv.v1.BatchRequest.now:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 52: holdfast.kv.v1.PushTxnReply.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	2,   // 53: holdfast.kv.v1.PushTxnReply.ignored_seqnums:type_name -> holdfast.kv.v1.SeqRange
-	3,   // 54: holdfast.kv.v1.PushTxnReply.waiters:type_name -> holdfast.kv.v1.TxnMeta
-	31,  // 55: holdfast.kv.v1.ExportReply.indexes:type_name -> holdfast.kv.v1.IndexSummary
-	0,   // 56: holdfast.kv.v1.ExportReply.resume_ts:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 57: holdfast.kv.v1.AddSSTableReply.timestamp:type_name -> holdfast.kv.v1.Timestamp
-	6,   // 58: holdfast.kv.v1.RangeInfoReply.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
-	0,   // 59: holdfast.kv.v1.RangeInfoReply.gc_threshold:type_name -> holdfast.kv.v1.Timestamp
-	6,   // 60: holdfast.kv.v1.LookupRangeReply.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
-	6,   // 61: holdfast.kv.v1.FreezeReply.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
-	0,   // 62: holdfast.kv.v1.FreezeReply.at:type_name -> holdfast.kv.v1.Timestamp
-	1,   // 63: holdfast.kv.v1.Response.resume:type_name -> holdfast.kv.v1.Span
-	29,  // 64: holdfast.kv.v1.Response.push_txn:type_name -> holdfast.kv.v1.PushTxnReply
-	30,  // 65: holdfast.kv.v1.Response.heartbeat:type_name -> holdfast.kv.v1.HeartbeatReply
-	32,  // 66: holdfast.kv.v1.Response.export:type_name -> holdfast.kv.v1.ExportReply
-	33,  // 67: holdfast.kv.v1.Response.add_sstable:type_name -> holdfast.kv.v1.AddSSTableReply
-	34,  // 68: holdfast.kv.v1.Response.range_info:type_name -> holdfast.kv.v1.RangeInfoReply
-	35,  // 69: holdfast.kv.v1.Response.lookup_range:type_name -> holdfast.kv.v1.LookupRangeReply
-	36,  // 70: holdfast.kv.v1.Response.freeze:type_name -> holdfast.kv.v1.FreezeReply
-	0,   // 71: holdfast.kv.v1.TxnUpdate.read_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 72: holdfast.kv.v1.TxnUpdate.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	37,  // 73: holdfast.kv.v1.BatchResponse.responses:type_name -> holdfast.kv.v1.Response
-	0,   // 74: holdfast.kv.v1.BatchResponse.timestamp:type_name -> holdfast.kv.v1.Timestamp
-	38,  // 75: holdfast.kv.v1.BatchResponse.txn:type_name -> holdfast.kv.v1.TxnUpdate
-	40,  // 76: holdfast.kv.v1.BatchResponse.error:type_name -> holdfast.kv.v1.Error
-	0,   // 77: holdfast.kv.v1.BatchResponse.now:type_name -> holdfast.kv.v1.Timestamp
-	41,  // 78: holdfast.kv.v1.Error.nodes:type_name -> holdfast.kv.v1.ErrorNode
-	42,  // 79: holdfast.kv.v1.ErrorNode.pg:type_name -> holdfast.kv.v1.ErrorNode.PgError
-	43,  // 80: holdfast.kv.v1.ErrorNode.condition_failed:type_name -> holdfast.kv.v1.ErrorNode.ConditionFailed
-	44,  // 81: holdfast.kv.v1.ErrorNode.write_too_old:type_name -> holdfast.kv.v1.ErrorNode.WriteTooOld
-	45,  // 82: holdfast.kv.v1.ErrorNode.uncertainty:type_name -> holdfast.kv.v1.ErrorNode.Uncertainty
-	46,  // 83: holdfast.kv.v1.ErrorNode.retry_txn:type_name -> holdfast.kv.v1.ErrorNode.RetryTxn
-	3,   // 84: holdfast.kv.v1.ErrorNode.push_failed:type_name -> holdfast.kv.v1.TxnMeta
-	47,  // 85: holdfast.kv.v1.ErrorNode.lock_not_available:type_name -> holdfast.kv.v1.ErrorNode.LockNotAvailable
-	48,  // 86: holdfast.kv.v1.ErrorNode.before_gc:type_name -> holdfast.kv.v1.ErrorNode.BeforeGC
-	49,  // 87: holdfast.kv.v1.ErrorNode.key_mismatch:type_name -> holdfast.kv.v1.ErrorNode.KeyMismatch
-	51,  // 88: holdfast.kv.v1.ErrorNode.partial_batch:type_name -> holdfast.kv.v1.ErrorNode.PartialBatch
-	53,  // 89: holdfast.kv.v1.ErrorNode.lock_conflict:type_name -> holdfast.kv.v1.ErrorNode.LockConflict
-	54,  // 90: holdfast.kv.v1.ErrorNode.txn_state:type_name -> holdfast.kv.v1.ErrorNode.TxnState
-	56,  // 91: holdfast.kv.v1.ErrorNode.txn_retry:type_name -> holdfast.kv.v1.ErrorNode.TxnRetry
-	55,  // 92: holdfast.kv.v1.ErrorNode.shadowing:type_name -> holdfast.kv.v1.ErrorNode.Shadowing
-	50,  // 93: holdfast.kv.v1.ErrorNode.not_leaseholder:type_name -> holdfast.kv.v1.ErrorNode.NotLeaseholder
-	0,   // 94: holdfast.kv.v1.ErrorNode.ConditionFailed.actual_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 95: holdfast.kv.v1.ErrorNode.WriteTooOld.timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 96: holdfast.kv.v1.ErrorNode.WriteTooOld.actual_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 97: holdfast.kv.v1.ErrorNode.Uncertainty.read_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 98: holdfast.kv.v1.ErrorNode.Uncertainty.value_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 99: holdfast.kv.v1.ErrorNode.Uncertainty.global_uncertainty_limit:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 100: holdfast.kv.v1.ErrorNode.RetryTxn.refresh_to:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 101: holdfast.kv.v1.ErrorNode.BeforeGC.timestamp:type_name -> holdfast.kv.v1.Timestamp
-	0,   // 102: holdfast.kv.v1.ErrorNode.BeforeGC.threshold:type_name -> holdfast.kv.v1.Timestamp
-	1,   // 103: holdfast.kv.v1.ErrorNode.KeyMismatch.requested:type_name -> holdfast.kv.v1.Span
-	6,   // 104: holdfast.kv.v1.ErrorNode.KeyMismatch.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
-	5,   // 105: holdfast.kv.v1.ErrorNode.NotLeaseholder.leaseholder:type_name -> holdfast.kv.v1.ReplicaDescriptor
-	6,   // 106: holdfast.kv.v1.ErrorNode.NotLeaseholder.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
-	0,   // 107: holdfast.kv.v1.ErrorNode.PartialBatch.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
-	3,   // 108: holdfast.kv.v1.ErrorNode.Lock.txn:type_name -> holdfast.kv.v1.TxnMeta
-	52,  // 109: holdfast.kv.v1.ErrorNode.LockConflict.locks:type_name -> holdfast.kv.v1.ErrorNode.Lock
-	4,   // 110: holdfast.kv.v1.ErrorNode.TxnRetry.next:type_name -> holdfast.kv.v1.Transaction
-	111, // [111:111] is the sub-list for method output_type
-	111, // [111:111] is the sub-list for method input_type
-	111, // [111:111] is the sub-list for extension type_name
-	111, // [111:111] is the sub-list for extension extendee
-	0,   // [0:111] is the sub-list for field type_name
+	27,  // 49: holdfast.kv.v1.Request.check:type_name -> holdfast.kv.v1.CheckArgs
+	7,   // 50: holdfast.kv.v1.BatchRequest.header:type_name -> holdfast.kv.v1.Header
+	28,  // 51: holdfast.kv.v1.BatchRequest.requests:type_name -> holdfast.kv.v1.Request
+	0,   // 52: holdfast.kv.v1.BatchRequest.now:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 53: holdfast.kv.v1.PushTxnReply.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	2,   // 54: holdfast.kv.v1.PushTxnReply.ignored_seqnums:type_name -> holdfast.kv.v1.SeqRange
+	3,   // 55: holdfast.kv.v1.PushTxnReply.waiters:type_name -> holdfast.kv.v1.TxnMeta
+	32,  // 56: holdfast.kv.v1.ExportReply.indexes:type_name -> holdfast.kv.v1.IndexSummary
+	0,   // 57: holdfast.kv.v1.ExportReply.resume_ts:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 58: holdfast.kv.v1.AddSSTableReply.timestamp:type_name -> holdfast.kv.v1.Timestamp
+	6,   // 59: holdfast.kv.v1.RangeInfoReply.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
+	0,   // 60: holdfast.kv.v1.RangeInfoReply.gc_threshold:type_name -> holdfast.kv.v1.Timestamp
+	6,   // 61: holdfast.kv.v1.LookupRangeReply.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
+	6,   // 62: holdfast.kv.v1.FreezeReply.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
+	0,   // 63: holdfast.kv.v1.FreezeReply.at:type_name -> holdfast.kv.v1.Timestamp
+	1,   // 64: holdfast.kv.v1.Response.resume:type_name -> holdfast.kv.v1.Span
+	30,  // 65: holdfast.kv.v1.Response.push_txn:type_name -> holdfast.kv.v1.PushTxnReply
+	31,  // 66: holdfast.kv.v1.Response.heartbeat:type_name -> holdfast.kv.v1.HeartbeatReply
+	33,  // 67: holdfast.kv.v1.Response.export:type_name -> holdfast.kv.v1.ExportReply
+	34,  // 68: holdfast.kv.v1.Response.add_sstable:type_name -> holdfast.kv.v1.AddSSTableReply
+	35,  // 69: holdfast.kv.v1.Response.range_info:type_name -> holdfast.kv.v1.RangeInfoReply
+	36,  // 70: holdfast.kv.v1.Response.lookup_range:type_name -> holdfast.kv.v1.LookupRangeReply
+	38,  // 71: holdfast.kv.v1.Response.freeze:type_name -> holdfast.kv.v1.FreezeReply
+	37,  // 72: holdfast.kv.v1.Response.check:type_name -> holdfast.kv.v1.CheckReply
+	0,   // 73: holdfast.kv.v1.TxnUpdate.read_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 74: holdfast.kv.v1.TxnUpdate.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	39,  // 75: holdfast.kv.v1.BatchResponse.responses:type_name -> holdfast.kv.v1.Response
+	0,   // 76: holdfast.kv.v1.BatchResponse.timestamp:type_name -> holdfast.kv.v1.Timestamp
+	40,  // 77: holdfast.kv.v1.BatchResponse.txn:type_name -> holdfast.kv.v1.TxnUpdate
+	42,  // 78: holdfast.kv.v1.BatchResponse.error:type_name -> holdfast.kv.v1.Error
+	0,   // 79: holdfast.kv.v1.BatchResponse.now:type_name -> holdfast.kv.v1.Timestamp
+	43,  // 80: holdfast.kv.v1.Error.nodes:type_name -> holdfast.kv.v1.ErrorNode
+	44,  // 81: holdfast.kv.v1.ErrorNode.pg:type_name -> holdfast.kv.v1.ErrorNode.PgError
+	45,  // 82: holdfast.kv.v1.ErrorNode.condition_failed:type_name -> holdfast.kv.v1.ErrorNode.ConditionFailed
+	46,  // 83: holdfast.kv.v1.ErrorNode.write_too_old:type_name -> holdfast.kv.v1.ErrorNode.WriteTooOld
+	47,  // 84: holdfast.kv.v1.ErrorNode.uncertainty:type_name -> holdfast.kv.v1.ErrorNode.Uncertainty
+	48,  // 85: holdfast.kv.v1.ErrorNode.retry_txn:type_name -> holdfast.kv.v1.ErrorNode.RetryTxn
+	3,   // 86: holdfast.kv.v1.ErrorNode.push_failed:type_name -> holdfast.kv.v1.TxnMeta
+	49,  // 87: holdfast.kv.v1.ErrorNode.lock_not_available:type_name -> holdfast.kv.v1.ErrorNode.LockNotAvailable
+	50,  // 88: holdfast.kv.v1.ErrorNode.before_gc:type_name -> holdfast.kv.v1.ErrorNode.BeforeGC
+	51,  // 89: holdfast.kv.v1.ErrorNode.key_mismatch:type_name -> holdfast.kv.v1.ErrorNode.KeyMismatch
+	53,  // 90: holdfast.kv.v1.ErrorNode.partial_batch:type_name -> holdfast.kv.v1.ErrorNode.PartialBatch
+	55,  // 91: holdfast.kv.v1.ErrorNode.lock_conflict:type_name -> holdfast.kv.v1.ErrorNode.LockConflict
+	56,  // 92: holdfast.kv.v1.ErrorNode.txn_state:type_name -> holdfast.kv.v1.ErrorNode.TxnState
+	58,  // 93: holdfast.kv.v1.ErrorNode.txn_retry:type_name -> holdfast.kv.v1.ErrorNode.TxnRetry
+	57,  // 94: holdfast.kv.v1.ErrorNode.shadowing:type_name -> holdfast.kv.v1.ErrorNode.Shadowing
+	52,  // 95: holdfast.kv.v1.ErrorNode.not_leaseholder:type_name -> holdfast.kv.v1.ErrorNode.NotLeaseholder
+	0,   // 96: holdfast.kv.v1.ErrorNode.ConditionFailed.actual_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 97: holdfast.kv.v1.ErrorNode.WriteTooOld.timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 98: holdfast.kv.v1.ErrorNode.WriteTooOld.actual_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 99: holdfast.kv.v1.ErrorNode.Uncertainty.read_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 100: holdfast.kv.v1.ErrorNode.Uncertainty.value_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 101: holdfast.kv.v1.ErrorNode.Uncertainty.global_uncertainty_limit:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 102: holdfast.kv.v1.ErrorNode.RetryTxn.refresh_to:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 103: holdfast.kv.v1.ErrorNode.BeforeGC.timestamp:type_name -> holdfast.kv.v1.Timestamp
+	0,   // 104: holdfast.kv.v1.ErrorNode.BeforeGC.threshold:type_name -> holdfast.kv.v1.Timestamp
+	1,   // 105: holdfast.kv.v1.ErrorNode.KeyMismatch.requested:type_name -> holdfast.kv.v1.Span
+	6,   // 106: holdfast.kv.v1.ErrorNode.KeyMismatch.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
+	5,   // 107: holdfast.kv.v1.ErrorNode.NotLeaseholder.leaseholder:type_name -> holdfast.kv.v1.ReplicaDescriptor
+	6,   // 108: holdfast.kv.v1.ErrorNode.NotLeaseholder.descriptor:type_name -> holdfast.kv.v1.RangeDescriptor
+	0,   // 109: holdfast.kv.v1.ErrorNode.PartialBatch.write_timestamp:type_name -> holdfast.kv.v1.Timestamp
+	3,   // 110: holdfast.kv.v1.ErrorNode.Lock.txn:type_name -> holdfast.kv.v1.TxnMeta
+	54,  // 111: holdfast.kv.v1.ErrorNode.LockConflict.locks:type_name -> holdfast.kv.v1.ErrorNode.Lock
+	4,   // 112: holdfast.kv.v1.ErrorNode.TxnRetry.next:type_name -> holdfast.kv.v1.Transaction
+	113, // [113:113] is the sub-list for method output_type
+	113, // [113:113] is the sub-list for method input_type
+	113, // [113:113] is the sub-list for extension type_name
+	113, // [113:113] is the sub-list for extension extendee
+	0,   // [0:113] is the sub-list for field type_name
 }
 
 func init() { file_kv_kvpb_wirepb_wire_proto_init() }
@@ -5168,7 +5344,7 @@ func file_kv_kvpb_wirepb_wire_proto_init() {
 	if File_kv_kvpb_wirepb_wire_proto != nil {
 		return
 	}
-	file_kv_kvpb_wirepb_wire_proto_msgTypes[27].OneofWrappers = []any{
+	file_kv_kvpb_wirepb_wire_proto_msgTypes[28].OneofWrappers = []any{
 		(*Request_EndTxn)(nil),
 		(*Request_PushTxn)(nil),
 		(*Request_Resolve)(nil),
@@ -5186,8 +5362,9 @@ func file_kv_kvpb_wirepb_wire_proto_init() {
 		(*Request_TransferLease)(nil),
 		(*Request_Split)(nil),
 		(*Request_Merge)(nil),
+		(*Request_Check)(nil),
 	}
-	file_kv_kvpb_wirepb_wire_proto_msgTypes[37].OneofWrappers = []any{
+	file_kv_kvpb_wirepb_wire_proto_msgTypes[39].OneofWrappers = []any{
 		(*Response_PushTxn)(nil),
 		(*Response_Heartbeat)(nil),
 		(*Response_Export)(nil),
@@ -5195,8 +5372,9 @@ func file_kv_kvpb_wirepb_wire_proto_init() {
 		(*Response_RangeInfo)(nil),
 		(*Response_LookupRange)(nil),
 		(*Response_Freeze)(nil),
+		(*Response_Check)(nil),
 	}
-	file_kv_kvpb_wirepb_wire_proto_msgTypes[41].OneofWrappers = []any{
+	file_kv_kvpb_wirepb_wire_proto_msgTypes[43].OneofWrappers = []any{
 		(*ErrorNode_Message)(nil),
 		(*ErrorNode_Mark)(nil),
 		(*ErrorNode_Pg)(nil),
@@ -5219,15 +5397,15 @@ func file_kv_kvpb_wirepb_wire_proto_init() {
 		(*ErrorNode_NotEmpty)(nil),
 		(*ErrorNode_NotLeaseholder_)(nil),
 	}
-	file_kv_kvpb_wirepb_wire_proto_msgTypes[43].OneofWrappers = []any{}
-	file_kv_kvpb_wirepb_wire_proto_msgTypes[55].OneofWrappers = []any{}
+	file_kv_kvpb_wirepb_wire_proto_msgTypes[45].OneofWrappers = []any{}
+	file_kv_kvpb_wirepb_wire_proto_msgTypes[57].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kv_kvpb_wirepb_wire_proto_rawDesc), len(file_kv_kvpb_wirepb_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   57,
+			NumMessages:   59,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

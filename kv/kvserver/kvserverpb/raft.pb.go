@@ -109,10 +109,13 @@ type Command struct {
 	Split     *Split        `protobuf:"bytes,8,opt,name=split,proto3" json:"split,omitempty"`
 	// The range's next descriptor: with a change of the raft configuration, or if
 	// nothing changes but what it says of the split at its start.
-	Range         *RangeDescriptor `protobuf:"bytes,9,opt,name=range,proto3" json:"range,omitempty"`
-	Freeze        *Freeze          `protobuf:"bytes,10,opt,name=freeze,proto3" json:"freeze,omitempty"`
-	Thaw          *Thaw            `protobuf:"bytes,11,opt,name=thaw,proto3" json:"thaw,omitempty"`
-	Merge         *Merge           `protobuf:"bytes,12,opt,name=merge,proto3" json:"merge,omitempty"`
+	Range  *RangeDescriptor `protobuf:"bytes,9,opt,name=range,proto3" json:"range,omitempty"`
+	Freeze *Freeze          `protobuf:"bytes,10,opt,name=freeze,proto3" json:"freeze,omitempty"`
+	Thaw   *Thaw            `protobuf:"bytes,11,opt,name=thaw,proto3" json:"thaw,omitempty"`
+	Merge  *Merge           `protobuf:"bytes,12,opt,name=merge,proto3" json:"merge,omitempty"`
+	// Each replica sums up what it has at this place of the log, for the check with that
+	// id. Zero: none is asked for.
+	Check         uint64 `protobuf:"fixed64,13,opt,name=check,proto3" json:"check,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -229,6 +232,13 @@ func (x *Command) GetMerge() *Merge {
 		return x.Merge
 	}
 	return nil
+}
+
+func (x *Command) GetCheck() uint64 {
+	if x != nil {
+		return x.Check
+	}
+	return 0
 }
 
 // Freeze has a range wait to be absorbed by the one to its left: until it is thawed
@@ -809,7 +819,7 @@ const file_kv_kvserver_kvserverpb_raft_proto_rawDesc = "" +
 	"\x05start\x18\x03 \x01(\v2\x1f.holdfast.kvserver.v1.TimestampR\x05start\x12?\n" +
 	"\n" +
 	"expiration\x18\x04 \x01(\v2\x1f.holdfast.kvserver.v1.TimestampR\n" +
-	"expiration\"\xba\x04\n" +
+	"expiration\"\xd0\x04\n" +
 	"\aCommand\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x06R\x02id\x12%\n" +
 	"\x0elease_sequence\x18\x02 \x01(\x03R\rleaseSequence\x12\x14\n" +
@@ -823,7 +833,8 @@ const file_kv_kvserver_kvserverpb_raft_proto_rawDesc = "" +
 	"\x06freeze\x18\n" +
 	" \x01(\v2\x1c.holdfast.kvserver.v1.FreezeR\x06freeze\x12.\n" +
 	"\x04thaw\x18\v \x01(\v2\x1a.holdfast.kvserver.v1.ThawR\x04thaw\x121\n" +
-	"\x05merge\x18\f \x01(\v2\x1b.holdfast.kvserver.v1.MergeR\x05merge\"\xa7\x01\n" +
+	"\x05merge\x18\f \x01(\v2\x1b.holdfast.kvserver.v1.MergeR\x05merge\x12\x14\n" +
+	"\x05check\x18\r \x01(\x06R\x05check\"\xa7\x01\n" +
 	"\x06Freeze\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x03R\n" +
