@@ -44,6 +44,7 @@ type Node struct {
 	gc    gcPolicy
 
 	settings      *settings.Registry
+	snapshotRate  *settings.ByteSize // kv.snapshot_rebalance.max_rate
 	checkInterval *settings.Duration // server.consistency_check.interval
 	mergeQueue    *settings.Bool     // kv.range_merge.queue_enabled
 	deadAfter     *settings.Duration // server.time_until_store_dead
@@ -83,6 +84,8 @@ func New(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{cfg: cfg, settings: settings.NewRegistry(), failed: make(chan struct{}), quit: make(chan struct{})}
+	n.snapshotRate = n.settings.ByteSize("kv.snapshot_rebalance.max_rate",
+		"how many bytes per second a node sends at most to bring replicas to other nodes", 32<<20, settings.Positive)
 	n.checkInterval = n.settings.Duration("server.consistency_check.interval",
 		"how often the replicas of each range are compared; 0 is never", 24*time.Hour, settings.NonNegativeDuration)
 	n.mergeQueue = n.settings.Bool("kv.range_merge.queue_enabled", "whether small ranges are merged with their neighbours", true)
@@ -355,7 +358,7 @@ func (n *Node) openKeyspace(ctx context.Context) error {
 	kvConfig := kv.Config{Log: n.log}
 	cfg := kvserver.Config{Engine: n.engine, Log: n.log, NodeID: n.ident.NodeID, GC: n.gc.config(n.cfg.Testing.GCInterval)}
 	cfg.ZoneConfig = n.zoneConfig
-	cfg.CheckInterval = n.checkInterval.Get
+	cfg.CheckInterval, cfg.SnapshotRate = n.checkInterval.Get, n.snapshotRate.Get
 	// Until zones can be read nobody knows which splits are wanted.
 	cfg.MergeQueue = func() bool { return n.mergeQueue.Get() && n.gc.srv.Load() != nil }
 	if n.cluster != nil {

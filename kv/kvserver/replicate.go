@@ -242,7 +242,7 @@ func (t raftTransport) SendSnapshot(ctx context.Context, rangeID int64, m *pb.Me
 	if node == 0 {
 		return errors.New("nobody knows where that replica is")
 	}
-	return t.s.cfg.Network.SendSnapshot(ctx, node, rangeID, m, snap)
+	return t.s.cfg.Network.SendSnapshot(ctx, node, rangeID, m, pacedSnapshot{snap, ctx, &t.s.pacer})
 }
 
 // nodeOf says where a replica is: by the descriptor or, for one that is not in it

@@ -61,6 +61,9 @@ type Config struct {
 	// CheckInterval is how often each range is checked for whether its replicas are
 	// alike; nil or zero: never.
 	CheckInterval func() time.Duration
+	// SnapshotRate is how many bytes per second snapshots may send, all together; nil or
+	// zero: any number.
+	SnapshotRate func() int64
 	// PlacementTick is how often it looks what there is to do. Zero: one second.
 	PlacementTick time.Duration
 	// TickInterval is the unit of raft's timeouts. Zero: 200 ms.
@@ -117,6 +120,7 @@ type Store struct {
 	testJoint func() bool
 	settling  atomic.Bool // see wakeFrozen
 
+	pacer        pacer
 	summing      chan struct{} // one token for the checksum that may be computed
 	inconsistent atomic.Int64  // checks that found replicas which differ
 
@@ -227,7 +231,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{cfg: cfg, eng: cfg.Engine, clock: cfg.Clock, log: cfg.Log, ident: ident, opened: time.Now(), summing: make(chan struct{}, 1)}
+	s := &Store{cfg: cfg, eng: cfg.Engine, clock: cfg.Clock, log: cfg.Log, ident: ident, opened: time.Now(), summing: make(chan struct{}, 1), pacer: pacer{rate: cfg.SnapshotRate}}
 	if err := s.startClock(); err != nil {
 		return nil, err
 	}
