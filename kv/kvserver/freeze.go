@@ -178,7 +178,7 @@ func (r *Replica) releaseWhenKnown(err error, release func()) bool {
 		release()
 	}
 	if !r.store.async(finish) {
-		finish(nil) // Close answers all who wait.
+		finish(r.store.ctx) // Close answers all who wait.
 	}
 	return true
 }
