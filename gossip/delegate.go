@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/hashicorp/memberlist"
 	"google.golang.org/protobuf/proto"
@@ -49,6 +50,14 @@ func (g *Gossip) LocalState(bool) []byte {
 func (g *Gossip) MergeRemoteState(b []byte, _ bool) { g.receive(b, "state") }
 
 func (g *Gossip) receive(b []byte, what string) {
+	if g.deliver != nil {
+		g.deliver(slices.Clone(b), func(b []byte) { g.decode(b, what) }) // memberlist uses b again.
+		return
+	}
+	g.decode(b, what)
+}
+
+func (g *Gossip) decode(b []byte, what string) {
 	f := &gossippb.Facts{}
 	if err := proto.Unmarshal(b, f); err != nil {
 		g.log.Warn("gossip that cannot be decoded", "what", what, "bytes", len(b), "err", err)

@@ -32,6 +32,10 @@ type Config struct {
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
 	Log  *slog.Logger
 
+	// Deliver is between what comes from other nodes and what this one learns, so
+	// that tests can lose, double, delay and disorder it; nil: nothing is.
+	Deliver func(msg []byte, learn func([]byte))
+
 	ProbeInterval    time.Duration // between checks of one random peer
 	GossipInterval   time.Duration // between packets of news
 	PushPullInterval time.Duration // between full exchanges with a random peer
@@ -64,6 +68,8 @@ type Gossip struct {
 	trans *transport
 	list  *memberlist.Memberlist
 	queue memberlist.TransmitLimitedQueue
+	// deliver is Config.Deliver.
+	deliver func(msg []byte, learn func([]byte))
 
 	mu struct {
 		sync.Mutex
@@ -84,7 +90,7 @@ func Start(cfg Config) (*Gossip, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	g := &Gossip{log: cfg.Log, facts: newFacts()}
+	g := &Gossip{log: cfg.Log, facts: newFacts(), deliver: cfg.Deliver}
 	g.mu.alive = map[string]struct{}{}
 	g.mu.changed = make(chan struct{})
 	g.mu.self = proto.CloneOf(cfg.Node)

@@ -89,6 +89,8 @@ type TestingConfig struct {
 	CrashAt string
 	// ClockOffset is added to the machine's time, in a cluster.
 	ClockOffset time.Duration
+	// Gossip is between what other nodes tell and what this one learns.
+	Gossip func(msg []byte, learn func([]byte))
 	// Faults befall what this node sends to others.
 	Faults *noderpc.Faults
 	// BackupHook is called at those places instead; an error ends the run there.

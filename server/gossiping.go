@@ -38,6 +38,7 @@ const (
 func (c *cluster) startGossip(ident kvserver.Ident) error {
 	cfg := gossip.DefaultConfig()
 	cfg.ClusterID, cfg.Log, cfg.Dial = ident.ClusterID, c.n.log, dialGossip
+	cfg.Deliver = c.n.cfg.Testing.Gossip
 	cfg.Node = &gossippb.Node{
 		NodeId: int32(ident.NodeID), Address: c.advertise, SqlAddress: c.sqlAdvertise, HttpAddress: c.n.httpAdvertise(),
 		Attrs: c.n.cfg.Attrs, Build: c.n.cfg.Version, Started: c.began, Stores: []*gossippb.StoreCapacity{c.n.capacity(ident.StoreID)},
