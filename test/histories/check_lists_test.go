@@ -21,11 +21,16 @@ type listTxn struct {
 	Node    int        `json:"node"`
 	Steps   []listStep `json:"steps"`
 	Outcome outcome    `json:"outcome"`
+	Error   string     `json:"error,omitempty"`
 }
 
 func (t *listTxn) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s client %d through n%d (%s):", t.interval, t.Client, t.Node, t.Outcome)
+	fmt.Fprintf(&b, "%s client %d through n%d (%s", t.interval, t.Client, t.Node, t.Outcome)
+	if t.Error != "" {
+		fmt.Fprintf(&b, ": %s", t.Error)
+	}
+	b.WriteString("):")
 	for _, s := range t.Steps {
 		switch {
 		case s.Append != 0:

@@ -22,6 +22,7 @@ type registerOp struct {
 	New     int     `json:"new"`  // write, cas
 	Got     int     `json:"got"`  // read: the value; cas: 1 if it was the old one
 	Outcome outcome `json:"outcome"`
+	Error   string  `json:"error,omitempty"`
 }
 
 func (op registerOp) String() string {

@@ -12,6 +12,7 @@ type setOp struct {
 	Read    []int   `json:"read,omitempty"`
 	Index   bool    `json:"index,omitempty"` // read from the secondary index
 	Outcome outcome `json:"outcome"`
+	Error   string  `json:"error,omitempty"`
 }
 
 // checkSets: a read has everything whose addition was acknowledged before it began,

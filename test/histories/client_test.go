@@ -18,6 +18,8 @@ type client struct {
 	rng  *rand.Rand
 	node int // 1..n; of conn
 	conn *pgx.Conn
+	// lastErr is what the last operation failed with.
+	lastErr string
 }
 
 // opTimeout is after how long a client gives up. What it asked for may happen later.
@@ -96,6 +98,9 @@ func (c *client) timed(fn func(context.Context) (outcome, error)) (interval, out
 		i.Return = forever
 	}
 	c.count(o, err)
+	if c.lastErr = ""; err != nil {
+		c.lastErr = fmt.Sprintf("%.300v", err)
+	}
 	if err != nil {
 		c.pause(200 * time.Millisecond)
 		if c.rng.IntN(3) == 0 {

@@ -23,6 +23,7 @@ var (
 	seedFlag  = flag.Uint64("histories.seed", 0, "seed of the first round; 0: any")
 	paceFlag  = flag.Duration("histories.pace", 25*time.Millisecond, "how long a client waits between operations, on average")
 	onlyFlag  = flag.String("histories.nemesis", "", "comma-separated kinds of faults; all if empty")
+	logFlag   = flag.String("histories.log", "INFO", "least severity of what nodes log")
 	still     = flag.Bool("histories.still", false, "ranges are not split and moved")
 	keepFlag  = flag.String("histories.dir", "", "directory in which all rounds leave their histories and logs; empty: only those that fail do, in a temporary one")
 )
@@ -80,8 +81,8 @@ func TestHistories(t *testing.T) {
 	}
 	for end := time.Now().Add(*duration); ; seed++ {
 		left := time.Until(end)
-		if left < min(*duration, 20*time.Second) {
-			return
+		if left < 20*time.Second && left < *duration*9/10 {
+			return // Too short to show anything.
 		}
 		if !t.Run(fmt.Sprint("seed-", seed), func(t *testing.T) { newRound(t, seed).live(min(left, *roundTime)) }) {
 			t.Errorf("the same decisions again: -histories.seed=%d", seed)
@@ -137,7 +138,7 @@ func newRound(t *testing.T, seed uint64) *round {
 	if len(r.disks) < nodeCount {
 		r.disks = nil
 	}
-	r.flags = []string{"--cache=32MiB", "--max-go-memory=256MiB", "--logtostderr=INFO"}
+	r.flags = []string{"--cache=32MiB", "--max-go-memory=256MiB", "--logtostderr=" + *logFlag}
 	r.nodes = node.StartClusterAt(t, places, r.flags...)
 	r.prepare()
 	r.clock.zero = time.Now()

@@ -103,7 +103,9 @@ func (m *nemesis) run(ctx context.Context) {
 func (m *nemesis) strike(ctx context.Context, fs []fault) {
 	hurt := map[int]bool{}
 	var name []string
+	measured := true
 	for _, f := range fs {
+		measured = measured && len(f.hurt) > 0
 		name = append(name, f.name)
 		for _, n := range f.hurt {
 			hurt[n] = true
@@ -112,7 +114,7 @@ func (m *nemesis) strike(ctx context.Context, fs []fault) {
 	began := time.Now()
 	m.note("%s", strings.Join(name, " and "))
 	// Stalls are measured of what a majority of each range survives.
-	measured := len(hurt) > 0 && len(hurt) <= m.survivable
+	measured = measured && len(hurt) <= m.survivable
 	if measured {
 		m.probes.begin(sortedKeys(hurt))
 	}

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -19,12 +20,16 @@ type network struct {
 	cuts   map[[2]int]bool
 }
 
+// networks counts those of this process.
+var networks atomic.Int64
+
 // newNetwork returns nil if the machine does not allow namespaces.
 func newNetwork(t *testing.T, nodes int) *network {
 	if os.Geteuid() != 0 {
 		return nil
 	}
-	for i := range 40 {
+	for range 40 {
+		i := int(networks.Add(1)) // The parts of a former one may take a while to vanish.
 		n := &network{t: t, nodes: nodes, cuts: map[[2]int]bool{}}
 		n.prefix = fmt.Sprintf("hf%d-%d", os.Getpid()%100000, i)
 		n.subnet = fmt.Sprintf("10.213.%d", (os.Getpid()+i*37)%250)

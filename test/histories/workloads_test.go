@@ -81,7 +81,7 @@ func (r *round) startRegisters(n int) {
 					return err
 				})
 			}
-			op.Node = c.node
+			op.Node, op.Error = c.node, c.lastErr
 			r.registers.add(op)
 		})
 	}
@@ -177,7 +177,7 @@ func (r *round) startSets(n int) {
 					return err
 				})
 			}
-			op.Node = c.node
+			op.Node, op.Error = c.node, c.lastErr
 			r.sets.add(op)
 		})
 	}
@@ -221,7 +221,7 @@ func (r *round) startLists(n int) {
 				}
 				return nil
 			})
-			t.Node = c.node
+			t.Node, t.Error = c.node, c.lastErr
 			r.lists.add(t)
 		})
 	}
