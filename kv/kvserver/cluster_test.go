@@ -34,6 +34,7 @@ type testCluster struct {
 	// of raft to nodes for which drop is true get lost.
 	beforeSnapshot func(to kvpb.NodeID)
 	drop           func(to kvpb.NodeID) bool
+	dropMessage    func(rangeID int64, m *RaftMessage) bool // the same for single ones
 	stop           chan struct{}
 	wg             sync.WaitGroup
 	checkEvery     time.Duration // each range is checked so often
@@ -226,7 +227,7 @@ func (n testNetwork) SendRaft(to kvpb.NodeID, rangeID int64, m *pb.Message) {
 	m = proto.CloneOf(m)
 	pair := [2]kvpb.NodeID{n.from, to}
 	n.c.mu.Lock()
-	if n.c.drop != nil && n.c.drop(to) {
+	if n.c.drop != nil && n.c.drop(to) || n.c.dropMessage != nil && n.c.dropMessage(rangeID, m) {
 		n.c.mu.Unlock()
 		return
 	}

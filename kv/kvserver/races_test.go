@@ -175,3 +175,32 @@ func TestLeaderLosesItsVote(t *testing.T) {
 	}
 	c.checkReplicas(1, 3)
 }
+
+// A range that begins by a split has a leader at once, though the first message of
+// its group comes while the other replicas begin with it.
+func TestSplitRangeIsLedAtOnce(t *testing.T) {
+	c := newTestCluster(t, 3)
+	c.replicate(accountKey(0), 2, 3)
+	ctx := context.Background()
+	db := c.node(1).db
+	if err := db.Put(ctx, accountKey(0), kvpb.EncodeInt(accountKey(0), 1)); err != nil {
+		t.Fatal(err)
+	}
+	var lost atomic.Int64
+	c.mu.Lock()
+	c.dropMessage = func(rangeID int64, m *RaftMessage) bool {
+		return rangeID > 1 && m.GetType() == pb.MsgPreVote && lost.Add(1) <= 2
+	}
+	c.mu.Unlock()
+	if err := db.AdminSplit(ctx, accountKey(10)); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if err := db.Put(ctx, accountKey(10), kvpb.EncodeInt(accountKey(10), 1)); err != nil {
+		t.Fatal(err)
+	}
+	// An election timeout is ten to twenty ticks of 20 ms.
+	if took := time.Since(began); took > 190*time.Millisecond || lost.Load() <= 2 {
+		t.Errorf("the first write took %s; %d messages were for elections", took, lost.Load())
+	}
+}

@@ -3,6 +3,7 @@ package kvserver
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/holdfastdb/holdfast/internal/hlc"
 	"github.com/holdfastdb/holdfast/internal/keys"
@@ -234,6 +235,7 @@ func (r *Replica) finishSplit(n *Replica, left *kvpb.RangeDescriptor) {
 			n.log.Error("the new range does not start", "err", err)
 		} else if leads, _ := r.leads(); leads {
 			n.group.Load().Campaign()
+			r.store.async(n.campaignOn)
 		}
 	}
 	r.desc.Store(left)
@@ -241,6 +243,25 @@ func (r *Replica) finishSplit(n *Replica, left *kvpb.RangeDescriptor) {
 	r.store.splitting.Delete(n.id)
 	r.descChanged()
 	n.descChanged()
+}
+
+// campaignOn has a replica ask for the leadership of its range, which has just begun,
+// until somebody leads. The other replicas hear of the range when they apply the
+// split, and whoever does that just then does not vote: without a second question
+// nobody would lead until an election timeout has passed.
+func (r *Replica) campaignOn(ctx context.Context) {
+	g := r.group.Load()
+	for wait := 20 * time.Millisecond; wait < time.Second; wait *= 2 {
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+		if g.Status().Leader != 0 {
+			return
+		}
+		g.Campaign()
+	}
 }
 
 // rangeIDGenerator counts the ranges of the cluster.

@@ -86,14 +86,13 @@ func (l *log[T]) write(path string) error {
 
 // classify says what an error tells of a request that may have committed something.
 // Only serialization failures promise that it did not: a lost connection, a timeout
-// or any other code may hide a success.
+// or any other code may hide a success. (pgconn.SafeToRetry is no help: it is true of
+// a connection that broke while a COMMIT was under way, too.)
 func classify(err error) outcome {
 	var pe *pgconn.PgError
 	switch {
 	case err == nil:
 		return happened
-	case pgconn.SafeToRetry(err): // Nothing was sent.
-		return failed
 	case errors.As(err, &pe) && pe.Code == "40001":
 		return failed
 	}

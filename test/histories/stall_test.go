@@ -20,7 +20,8 @@ type probes struct {
 	hurt   map[int]bool // nodes that probes had better not ask
 	acked  []time.Time  // by probe: the last time it wrote
 	worst  []time.Duration
-	since  time.Time // of the measurement; zero: there is none
+	since  time.Time     // of the measurement; zero: there is none
+	late   time.Duration // how late this process itself woke up, at worst
 	stalls []stall
 }
 
@@ -28,7 +29,13 @@ type stall struct {
 	fault string
 	took  time.Duration
 	probe int
+	// late is how long this process itself had to wait for a processor: a machine that
+	// is that busy says nothing about the nodes.
+	late time.Duration
 }
+
+// tooBusy is how late a process may wake up on a machine whose stalls are judged.
+const tooBusy = 300 * time.Millisecond
 
 const probeCount = 8
 
@@ -38,6 +45,15 @@ func probeKey(i int) int { return 1 + i*(keySpace/probeCount) }
 func (r *round) startProbes() {
 	p := &r.probes
 	p.hurt = map[int]bool{}
+	r.clients.Go(func() {
+		for r.working.Err() == nil {
+			before := time.Now()
+			time.Sleep(20 * time.Millisecond)
+			p.mu.Lock()
+			p.late = max(p.late, time.Since(before)-20*time.Millisecond)
+			p.mu.Unlock()
+		}
+	})
 	p.acked, p.worst = make([]time.Time, probeCount), make([]time.Duration, probeCount)
 	for i := range probeCount {
 		p.acked[i] = time.Now()
@@ -114,7 +130,7 @@ func (p *probes) begin(hurt []int) {
 	for _, n := range hurt {
 		p.hurt[n] = true
 	}
-	p.since = time.Now()
+	p.since, p.late = time.Now(), 0
 	clear(p.worst)
 }
 
@@ -122,7 +138,7 @@ func (p *probes) begin(hurt []int) {
 func (p *probes) end(fault string) stall {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := stall{fault: fault}
+	s := stall{fault: fault, late: p.late}
 	for i := range p.worst {
 		p.note(i)
 		if p.worst[i] > s.took {
@@ -142,5 +158,5 @@ func (p *probes) recover() {
 }
 
 func (s stall) String() string {
-	return fmt.Sprintf("%s: longest stall of writes %.1fs (probe %d)", s.fault, s.took.Seconds(), s.probe)
+	return fmt.Sprintf("%s: longest stall of writes %.1fs (probe %d; the machine itself made a wait of %.2fs)", s.fault, s.took.Seconds(), s.probe, s.late.Seconds())
 }

@@ -75,6 +75,9 @@ func (r *round) startRegisters(n int) {
 				} else {
 					op.Old = op.New - 1 - c.rng.IntN(10)
 				}
+				if op.Old <= 0 {
+					op.Old = -1 // What has no row equals nothing.
+				}
 				op.interval, op.Outcome = c.once(func(ctx context.Context, conn *pgx.Conn) error {
 					tag, err := conn.Exec(ctx, "UPDATE registers SET v = $2, at = "+stamped+" WHERE k = $1 AND v = $3", op.Key, op.New, op.Old)
 					op.Got = int(tag.RowsAffected())
