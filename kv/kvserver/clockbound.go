@@ -21,8 +21,9 @@ type clockBound struct {
 }
 
 const (
-	// clockLead is how far the bound is moved ahead of the clock. After a crash
-	// the clock is at most so much ahead of real time.
+	// clockLead is how far the bound is moved ahead of the clock. After a crash a
+	// member of a cluster waits for so long at most; a node that is alone is at most
+	// so much ahead of real time.
 	clockLead = time.Second
 	// clockRenewal is how often it is moved while the store is used.
 	clockRenewal = 400 * time.Millisecond
@@ -39,8 +40,15 @@ func (s *Store) startClock() error {
 		if err != nil {
 			return fmt.Errorf("reading the clock's bound: %w", err)
 		}
-		if ahead := time.Duration(ts.WallTime - s.clock.PhysicalNow()); ahead > 10*clockLead {
+		ahead := time.Duration(ts.WallTime - s.clock.PhysicalNow())
+		switch {
+		case ahead > 10*clockLead:
 			s.log.Warn("the machine's clock was set back; time stands still until it has caught up", "by", ahead)
+		case ahead > 0 && s.cfg.Network != nil:
+			// Others allow for clocks that differ by the maximum offset, and would not see
+			// as uncertain what is written further ahead: they could miss it.
+			s.log.Debug("waiting for the machine's clock to pass what a former process may have used", "for", ahead)
+			time.Sleep(ahead + time.Millisecond)
 		}
 		s.clock.Update(hlc.Timestamp{WallTime: ts.WallTime + 1})
 	}

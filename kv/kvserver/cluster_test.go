@@ -523,3 +523,18 @@ func TestNoBlankWhileSplitting(t *testing.T) {
 		t.Errorf("there is a blank replica in the way: %v", err)
 	}
 }
+
+// A store that comes back does not run ahead of its machine: what it writes would lie
+// beyond what other nodes' readers take for uncertain.
+func TestClockIsNotAheadAfterACrash(t *testing.T) {
+	c := newTestCluster(t, 2)
+	for range 3 {
+		if err := c.node(1).db.Put(context.Background(), accountKey(0), kvpb.EncodeInt(accountKey(0), 1)); err != nil {
+			t.Fatal(err)
+		}
+		n := c.crash(1)
+		if ahead := time.Duration(n.store.clock.Now().WallTime - time.Now().UnixNano()); ahead > 0 {
+			t.Errorf("the clock is %s ahead", ahead)
+		}
+	}
+}
