@@ -204,3 +204,33 @@ func TestSplitRangeIsLedAtOnce(t *testing.T) {
 		t.Errorf("the first write took %s; %d messages were for elections", took, lost.Load())
 	}
 }
+
+// A message comes in the moment in which a blank replica has become a known one: its
+// log is not begun anew.
+func TestMessageWhileASnapshotEnds(t *testing.T) {
+	c := newTestCluster(t, 2)
+	s := c.node(2).store
+	const id = 77
+	for range 20000 {
+		r := s.makeReplica(&kvpb.RangeDescriptor{RangeID: id})
+		r.replicaID = 3
+		s.replicas.Lock()
+		s.replicas.blank[id] = r
+		s.replicas.Unlock()
+		var ready, done sync.WaitGroup
+		ready.Add(2)
+		done.Go(func() {
+			ready.Done()
+			ready.Wait()
+			s.addReplica(r)
+		})
+		ready.Done()
+		ready.Wait()
+		got, err := s.blankReplica(id, 3)
+		done.Wait()
+		s.updateReplicas(func(m map[kvpb.RangeID]*Replica) { delete(m, id) })
+		if err != nil || got != r {
+			t.Fatalf("another replica was made: %v", err)
+		}
+	}
+}

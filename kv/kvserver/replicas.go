@@ -266,13 +266,16 @@ func (s *Store) blankReplicaLocked(id kvpb.RangeID, replicaID int32) (*Replica, 
 	if _, ok := s.splitting.Load(id); ok {
 		return nil, fmt.Errorf("r%d is about to begin here", id)
 	}
-	if r := s.replica(id); r != nil {
-		return r, nil
-	}
-	if r := s.blank(id); r != nil && r.replicaID >= replicaID {
-		return r, nil
-	} else if r != nil {
-		s.forget(r)
+	// A blank replica that gets its snapshot becomes a known one in one step. Whoever
+	// looked here before and there after it would find neither, and begin its log anew.
+	known, blank := s.knownOrBlank(id)
+	switch {
+	case known != nil:
+		return known, nil
+	case blank != nil && blank.replicaID >= replicaID:
+		return blank, nil
+	case blank != nil:
+		s.forget(blank)
 	}
 	gone, err := s.goneBelow(id)
 	if err != nil {
@@ -314,6 +317,13 @@ func (s *Store) blankReplicaLocked(id kvpb.RangeID, replicaID int32) (*Replica, 
 	s.replicas.blank[id] = r
 	s.replicas.Unlock()
 	return r, nil
+}
+
+// knownOrBlank returns what there is of a range at one moment.
+func (s *Store) knownOrBlank(id kvpb.RangeID) (known, blank *Replica) {
+	s.replicas.Lock()
+	defer s.replicas.Unlock()
+	return (*s.replicas.byID.Load())[id], s.replicas.blank[id]
 }
 
 // blank returns the blank replica of a range, or nil.
@@ -485,7 +495,7 @@ func (r *Replica) descChanged() {
 // removeReplica takes a replica that is not part of its range any more out of the
 // store, with all that it has. No replica with an id below nextID comes back.
 func (s *Store) removeReplica(ctx context.Context, r *Replica, nextID int32) {
-	if s.replica(r.id) != r && s.blank(r.id) != r {
+	if known, blank := s.knownOrBlank(r.id); known != r && blank != r {
 		return
 	}
 	r.pending.endAll(&kvpb.AmbiguousResultError{Cause: errors.New("the replica was removed")}, &kvpb.RangeNotFoundError{RangeID: r.id})
@@ -493,7 +503,7 @@ func (s *Store) removeReplica(ctx context.Context, r *Replica, nextID int32) {
 	s.raft.Remove(int64(r.id))
 	s.arriving.Lock()
 	defer s.arriving.Unlock()
-	if s.replica(r.id) != r && s.blank(r.id) != r {
+	if known, blank := s.knownOrBlank(r.id); known != r && blank != r {
 		return // Somebody else was faster.
 	}
 	s.updateReplicas(func(m map[kvpb.RangeID]*Replica) {
