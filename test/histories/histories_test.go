@@ -24,6 +24,7 @@ var (
 	paceFlag  = flag.Duration("histories.pace", 25*time.Millisecond, "how long a client waits between operations, on average")
 	onlyFlag  = flag.String("histories.nemesis", "", "comma-separated kinds of faults; all if empty")
 	logFlag   = flag.String("histories.log", "INFO", "least severity of what nodes log")
+	stalls    = flag.Bool("histories.stalls", false, "a stall of more than ten seconds fails the round; otherwise it is only shown")
 	still     = flag.Bool("histories.still", false, "ranges are not split and moved")
 	keepFlag  = flag.String("histories.dir", "", "directory in which all rounds leave their histories and logs; empty: only those that fail do, in a temporary one")
 )

@@ -127,7 +127,7 @@ func (m *nemesis) strike(ctx context.Context, fs []fault) {
 		m.sleep(ctx, stallLimit+2*time.Second-time.Since(began))
 		s := m.probes.end(strings.Join(name, " and "))
 		m.note("  %s", s)
-		if s.took > stallLimit && s.late < tooBusy {
+		if *stalls && s.took > stallLimit && s.late < tooBusy {
 			m.tooLong(s)
 		}
 	}
