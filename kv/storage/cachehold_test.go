@@ -38,6 +38,7 @@ func TestScansDoNotFillTheCache(t *testing.T) {
 	if _, err := e.IngestSST(ctx, sst.Bytes(), IngestOptions{Span: span, Timestamp: at}); err != nil {
 		t.Fatal(err)
 	}
+	e.hold.close() // The end of the ingestion.
 	bound := e.hold.cache.MaxSize()
 	size := func() int64 { return e.Metrics().BlockCache.Size }
 	export := func() {
@@ -120,5 +121,35 @@ func TestSSTBufferTakesLittleMore(t *testing.T) {
 	}
 	if cap(b.b) != had || b.Len() < 10<<20 {
 		t.Errorf("a buffer of %d bytes has %d after it was used again for %d", had, cap(b.b), b.Len())
+	}
+}
+
+// TestIngestionHoldsTheCache: while files come in the cache may grow to a fortieth of
+// its bound, also while something is scanned, and as before when no more come.
+func TestIngestionHoldsTheCache(t *testing.T) {
+	cfg := DefaultConfig(t.TempDir())
+	cfg.CacheBytes = 64 << 20
+	e := openTest(t, cfg)
+	bound := e.hold.cache.MaxSize()
+	e.hold.ingesting()
+	if got := e.hold.cache.MaxSize(); got != bound {
+		t.Fatalf("the bound itself became %d", got)
+	}
+	reserved := func() holdKind {
+		e.hold.mu.Lock()
+		defer e.hold.mu.Unlock()
+		return e.hold.now
+	}
+	end := e.hold.begin()
+	if got := reserved(); got != holdIngests {
+		t.Errorf("held for %d while files come in", got)
+	}
+	e.hold.close()
+	if got := reserved(); got != holdScans {
+		t.Errorf("held for %d after the files", got)
+	}
+	end()
+	if got := reserved(); got != holdNothing || e.hold.release != nil {
+		t.Errorf("held for %d in the end", got)
 	}
 }

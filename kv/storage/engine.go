@@ -154,6 +154,7 @@ func (e *Engine) Close() error {
 	if e.closed.Swap(true) {
 		return nil
 	}
+	e.hold.close()
 	err := e.db.Close()
 	if lerr := e.lock.Close(); err == nil {
 		err = lerr

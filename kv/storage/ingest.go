@@ -108,6 +108,7 @@ func (e *Engine) ingest(ctx context.Context, sst []byte, opts IngestOptions) (In
 	if err != nil {
 		return IngestResult{}, err
 	}
+	e.hold.ingesting()
 	if err := e.db.Ingest(ctx, []string{path}); err != nil {
 		_ = e.fs.Remove(path)
 		return IngestResult{}, err
