@@ -18,7 +18,8 @@ import (
 //	  │          └─► yielded: another one has claimed it, and goes first
 //	  └─► yielded (to a node that has asked) ─► none (it was not heard of for a while)
 //
-// Of two that have claimed it, the lower address goes first. A node that has settled
+// Of two that have claimed it, the lower address goes first. One that gives up tells
+// those that have yielded to it. A node that has settled
 // or that yields to a third objects. So of two nodes of which one knows the other, or
 // that both know a third one, at most one settles. Two that hear nothing of each other
 // cannot be told from two clusters.
@@ -86,6 +87,15 @@ func (c *initClaim) drop() {
 	}
 }
 
+// withdrawn hears that a node has given up its claim.
+func (c *initClaim) withdrawn(by string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.by == by && by != c.self {
+		c.by = ""
+	}
+}
+
 // settle says whether this node has still claimed it, and nobody else can any more.
 func (c *initClaim) settle() bool {
 	c.mu.Lock()
@@ -100,14 +110,12 @@ func (c *cluster) initialize(ctx context.Context, peers []string) (kvserver.Iden
 	if !c.claim.take() {
 		return kvserver.Ident{}, nil
 	}
-	if !c.nobodyObjects(ctx, peers) {
-		c.claim.drop()
-		return kvserver.Ident{}, ctx.Err()
+	if c.nobodyObjects(ctx, peers) && c.claim.settle() {
+		return c.bootstrap()
 	}
-	if !c.claim.settle() {
-		return kvserver.Ident{}, nil
-	}
-	return c.bootstrap()
+	c.claim.drop()
+	c.withdraw(ctx, peers)
+	return kvserver.Ident{}, ctx.Err()
 }
 
 func (c *cluster) bootstrap() (kvserver.Ident, error) {
@@ -135,12 +143,27 @@ func (c *cluster) nobodyObjects(ctx context.Context, peers []string) bool {
 			answers <- objects
 		}()
 	}
-	for range peers {
+	objections := 0
+	for range peers { // Of all of them, since none may hear of the claim after its end.
 		if <-answers {
-			return false
+			objections++
 		}
 	}
-	return true
+	return objections == 0
+}
+
+// withdraw tells all peers that this node makes no cluster after all. Who does not
+// hear of it waits until the claim has lapsed.
+func (c *cluster) withdraw(ctx context.Context, peers []string) {
+	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
+	defer cancel()
+	req := c.joinRequest(kvserver.Ident{})
+	req.InitClaim, req.InitWithdrawn = c.claim.self, true
+	var told sync.WaitGroup
+	for _, address := range peers {
+		told.Go(func() { _, _ = c.dialer.Join(ctx, address, req) })
+	}
+	told.Wait()
 }
 
 // codeClusterName is the SQLSTATE of refusals because of --cluster-name.

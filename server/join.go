@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/holdfastdb/holdfast/internal/chance"
 	"github.com/holdfastdb/holdfast/internal/pgerr"
 	"github.com/holdfastdb/holdfast/kv/kvpb"
 	"github.com/holdfastdb/holdfast/kv/kvserver"
@@ -123,8 +124,12 @@ func (c *cluster) awaitPlace(ctx context.Context, peers []string) (kvserver.Iden
 				}
 			}
 		}
+		pause := joinInterval
+		if len(wanted) > 0 { // Those that got into each other's way try at other times.
+			pause = joinInterval/4 + chance.Duration(joinInterval)
+		}
 		select {
-		case <-time.After(joinInterval):
+		case <-time.After(pause):
 		case q := <-c.inits:
 			wanted = append(wanted, q)
 		case <-ctx.Done():
@@ -266,6 +271,10 @@ func (c *cluster) admit(ctx context.Context, req noderpc.JoinRequest) (noderpc.J
 	select {
 	case <-c.opened:
 	default:
+		if req.InitWithdrawn {
+			c.claim.withdrawn(req.InitClaim)
+			return noderpc.JoinResponse{}, errNotInitialized()
+		}
 		if c.ident.Load().NodeID == 0 && (req.InitClaim == "" || c.claim.yield(req.InitClaim)) {
 			return noderpc.JoinResponse{}, errNotInitialized()
 		}

@@ -459,7 +459,9 @@ func (n *Node) openSQL(ctx context.Context, metrics prometheus.Registerer) error
 	if n.httpAddr != nil {
 		sqlConfig.HTTPAddr = n.httpAddr.String()
 	}
-	sqlConfig.ZonesChanged = n.store.RecheckPlacement
+	if n.store != nil {
+		sqlConfig.ZonesChanged = n.store.RecheckPlacement
+	}
 	srv, err := sql.NewServer(sqlConfig)
 	if err != nil {
 		return fmt.Errorf("opening SQL: %w", err)

@@ -195,7 +195,7 @@ func (d *Dialer) Join(ctx context.Context, address string, req JoinRequest) (Joi
 	m := &noderpcpb.JoinRequest{
 		Now: tsToWire(d.cfg.Clock.Now()), NodeId: int32(req.NodeID), StoreId: int32(req.StoreID), Address: req.Address,
 		SqlAddress: req.SQLAddress, Locality: req.Locality, Attrs: req.Attrs, Version: req.Version,
-		InitClaim: req.InitClaim, ClusterName: req.ClusterName, AnyClusterName: req.AnyClusterName,
+		InitClaim: req.InitClaim, InitWithdrawn: req.InitWithdrawn, ClusterName: req.ClusterName, AnyClusterName: req.AnyClusterName,
 	}
 	if req.ClusterID != [16]byte{} {
 		m.ClusterId = req.ClusterID[:]

@@ -57,6 +57,8 @@ type JoinRequest struct {
 	// InitClaim is the address of a node that is about to make a new cluster, and
 	// asks whether anybody else is, or has.
 	InitClaim string
+	// InitWithdrawn says that the node of InitClaim has given that up.
+	InitWithdrawn bool
 	// ClusterName is that of --cluster-name; AnyClusterName: it is not compared.
 	ClusterName    string
 	AnyClusterName bool

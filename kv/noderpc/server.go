@@ -272,7 +272,7 @@ func (s *Server) Join(ctx context.Context, m *noderpcpb.JoinRequest) (*noderpcpb
 	req := JoinRequest{
 		NodeID: kvpb.NodeID(m.GetNodeId()), StoreID: kvpb.StoreID(m.GetStoreId()), Address: m.GetAddress(), SQLAddress: m.GetSqlAddress(),
 		Locality: m.GetLocality(), Attrs: m.GetAttrs(), Version: m.GetVersion(),
-		InitClaim: m.GetInitClaim(), ClusterName: m.GetClusterName(), AnyClusterName: m.GetAnyClusterName(),
+		InitClaim: m.GetInitClaim(), InitWithdrawn: m.GetInitWithdrawn(), ClusterName: m.GetClusterName(), AnyClusterName: m.GetAnyClusterName(),
 	}
 	if b := m.GetClusterId(); len(b) == len(req.ClusterID) {
 		req.ClusterID = [16]byte(b)

@@ -485,6 +485,7 @@ type JoinRequest struct {
 	Version    string                 `protobuf:"bytes,9,opt,name=version,proto3" json:"version,omitempty"`
 	// Of a node that is about to make a new cluster: who else may not. Its own address.
 	InitClaim      string `protobuf:"bytes,10,opt,name=init_claim,json=initClaim,proto3" json:"init_claim,omitempty"`
+	InitWithdrawn  bool   `protobuf:"varint,13,opt,name=init_withdrawn,json=initWithdrawn,proto3" json:"init_withdrawn,omitempty"` // it is not about to any more
 	ClusterName    string `protobuf:"bytes,11,opt,name=cluster_name,json=clusterName,proto3" json:"cluster_name,omitempty"`
 	AnyClusterName bool   `protobuf:"varint,12,opt,name=any_cluster_name,json=anyClusterName,proto3" json:"any_cluster_name,omitempty"` // the name is not compared
 	unknownFields  protoimpl.UnknownFields
@@ -589,6 +590,13 @@ func (x *JoinRequest) GetInitClaim() string {
 		return x.InitClaim
 	}
 	return ""
+}
+
+func (x *JoinRequest) GetInitWithdrawn() bool {
+	if x != nil {
+		return x.InitWithdrawn
+	}
+	return false
 }
 
 func (x *JoinRequest) GetClusterName() string {
@@ -726,7 +734,7 @@ const file_kv_noderpc_noderpcpb_node_proto_rawDesc = "" +
 	"\anode_id\x18\x03 \x01(\x05R\x06nodeId\x12\x1a\n" +
 	"\breceived\x18\x04 \x01(\x03R\breceived\x12\x12\n" +
 	"\x04sent\x18\x05 \x01(\x03R\x04sent\x12#\n" +
-	"\rclock_refused\x18\x06 \x01(\tR\fclockRefused\"\x80\x03\n" +
+	"\rclock_refused\x18\x06 \x01(\tR\fclockRefused\"\xa7\x03\n" +
 	"\vJoinRequest\x12+\n" +
 	"\x03now\x18\x01 \x01(\v2\x19.holdfast.kv.v1.TimestampR\x03now\x12\x1d\n" +
 	"\n" +
@@ -741,7 +749,8 @@ const file_kv_noderpc_noderpcpb_node_proto_rawDesc = "" +
 	"\aversion\x18\t \x01(\tR\aversion\x12\x1d\n" +
 	"\n" +
 	"init_claim\x18\n" +
-	" \x01(\tR\tinitClaim\x12!\n" +
+	" \x01(\tR\tinitClaim\x12%\n" +
+	"\x0einit_withdrawn\x18\r \x01(\bR\rinitWithdrawn\x12!\n" +
 	"\fcluster_name\x18\v \x01(\tR\vclusterName\x12(\n" +
 	"\x10any_cluster_name\x18\f \x01(\bR\x0eanyClusterName\"\xdc\x01\n" +
 	"\fJoinResponse\x12+\n" +
