@@ -157,7 +157,7 @@ func TestRequestsTravel(t *testing.T) {
 	all := []Args{
 		&EndTxnArgs{}, &PushTxnArgs{}, &ResolveArgs{}, &RemoveTxnRecordArgs{}, &HeartbeatArgs{}, &RefreshArgs{}, &ExportArgs{},
 		&AddSSTableArgs{}, &RangeInfoArgs{}, &PutSortedArgs{}, &GCArgs{},
-		&LookupRangeArgs{}, &UpdateAddressingArgs{}, &ChangeReplicasArgs{}, &TransferLeaseArgs{}, &SplitArgs{},
+		&LookupRangeArgs{}, &UpdateAddressingArgs{}, &ChangeReplicasArgs{}, &TransferLeaseArgs{}, &SplitArgs{}, &MergeArgs{}, &CheckArgs{},
 	}
 	complete(t, all, methodsOf(t, ".", "args", anyName))
 	for _, args := range append(all, nil) {
@@ -211,7 +211,8 @@ func sendResponse(t *testing.T, br *BatchResponse) *BatchResponse {
 
 func TestResponsesTravel(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
-	all := []Reply{&PushTxnReply{}, &HeartbeatReply{}, &ExportReply{}, &AddSSTableReply{}, &RangeInfoReply{}, &LookupRangeReply{}}
+	all := []Reply{&PushTxnReply{}, &HeartbeatReply{}, &ExportReply{}, &AddSSTableReply{}, &RangeInfoReply{}, &LookupRangeReply{},
+		&FreezeReply{}, &CheckReply{}}
 	complete(t, all, methodsOf(t, ".", "reply", anyName))
 	for _, reply := range append(all, nil) {
 		br := &BatchResponse{}
