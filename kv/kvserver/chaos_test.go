@@ -45,6 +45,9 @@ func TestChaos(t *testing.T) { chaos(t, *chaosSeed, nil, nil) }
 // TestChaosPlacement is TestChaos while the stores themselves move and merge ranges,
 // too.
 func TestChaosPlacement(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes more than five seconds")
+	}
 	regions := map[kvpb.NodeID]string{1: "a", 2: "a", 3: "b", 4: "c"}
 	places := newPlaces(t, regions)
 	places.merges = true

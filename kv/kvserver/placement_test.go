@@ -192,6 +192,9 @@ func (c *testCluster) eventually(what string, wrong func(kvpb.RangeInfo) string)
 // TestPlacement lets a cluster of one grow to five stores in three regions, loses
 // one, empties one, changes zones and adds a store, while clients move money.
 func TestPlacement(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes more than five seconds")
+	}
 	c := newPlacedCluster(t, 5, map[kvpb.NodeID]string{1: "a", 2: "a", 3: "b", 4: "b", 5: "c", 6: "c", 7: "a"})
 	ctx := context.Background()
 	for i := range chaosAccounts {
@@ -349,6 +352,9 @@ func TestPlacement(t *testing.T) {
 // TestPlacementBalance adds a store to a cluster of three: it gets its share of
 // ranges and leases, and then there is peace.
 func TestPlacementBalance(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes more than five seconds")
+	}
 	c := newPlacedCluster(t, 3, map[kvpb.NodeID]string{1: "a", 2: "a", 3: "a", 4: "a"})
 	for i := range 30 {
 		c.admin(1, kvpb.Request{Op: kvpb.OpAdminSplit, Key: tableKey(i)})
