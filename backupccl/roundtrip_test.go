@@ -77,6 +77,7 @@ func randomChain(t *testing.T, seed uint64, hooks Testing) (failed bool) {
 		for range rng.IntN(5) {
 			remember(n.write(tbl, model, randomChanges(rng, model, 1+rng.IntN(40))))
 		}
+		time.Sleep(11 * time.Millisecond) // A layer of a given end has the name of its hundredth.
 		end := n.db.Clock().Now()
 		e := []func(*parser.Backup){endingAt(end)}
 		if layer > 0 {
@@ -127,6 +128,7 @@ func TestBoundaries(t *testing.T) {
 		var want []rows
 		for i := range 3 {
 			before := maps.Clone(model)
+			time.Sleep(11 * time.Millisecond) // See above.
 			ts := n.write(tbl, model, rows{1: fmt.Sprint("b", i), int64(2 + i): "", int64(100 + i): "new"})
 			for j, end := range []hlc.Timestamp{ts.Prev(), ts} {
 				e := []func(*parser.Backup){edit, endingAt(end)}

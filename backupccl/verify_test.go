@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/holdfastdb/holdfast/backupccl/backuppb"
 	"github.com/holdfastdb/holdfast/backupccl/manifest"
@@ -38,6 +39,7 @@ func chainNode(t *testing.T, history bool, hooks *Testing) (n *testNode, ends []
 			}
 			n.write(tbl, model, changes)
 		}
+		time.Sleep(11 * time.Millisecond) // A layer of a given end has the name of its hundredth.
 		end := n.db.Clock().Now()
 		e := []func(*parser.Backup){endingAt(end)}
 		if layer > 0 {
