@@ -77,7 +77,9 @@ func (e *evaluation) endTxn(ctx context.Context, q *kvpb.Request) error {
 
 	update := storage.LockUpdate{Txn: e.txn.TxnMeta, Status: storage.TxnStatus(e.status), IgnoredSeqNums: t.IgnoredSeqNums}
 	update.Txn.WriteTimestamp = e.writeTS
-	if spans, ok := e.r.resolvableInline(e.end.LockSpans); ok {
+	// A range that grew by a merge since the latch was made has locks that it does
+	// not cover.
+	if spans, ok := e.r.resolvableInline(e.end.LockSpans); ok && e.w.inline {
 		for _, sp := range spans {
 			update.Span = sp
 			if _, err := storage.MVCCResolveIntent(ctx, e.batch, update, &e.proposal.stats); err != nil {

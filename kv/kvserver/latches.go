@@ -40,6 +40,8 @@ type latch struct {
 	ts hlc.Timestamp
 	// readersPass: the holder changes nothing that a reader could see.
 	readersPass bool
+	// inline: spans has the locks that the end of a transaction resolves.
+	inline bool
 	// kept: the request is over, but what it holds has to be held on.
 	kept bool
 	done chan struct{} // made by the first who waits; closed at release

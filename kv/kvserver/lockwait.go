@@ -29,6 +29,7 @@ type waiting struct {
 	priority kvpb.Priority
 	list     []*waiter
 	readTS   hlc.Timestamp
+	inline   bool // see latch
 }
 
 // leaveAll gives up all places. acquired: the keys are now locked by the

@@ -272,6 +272,7 @@ func (r *Replica) checkGCThreshold(span keys.Span, ts hlc.Timestamp) error {
 func (r *Replica) write(ctx context.Context, ba *kvpb.BatchRequest, w *waiting) (*kvpb.BatchResponse, error) {
 	for {
 		la := r.latchFor(ba)
+		w.inline = la.inline
 		if err := r.latches.acquire(ctx, la); err != nil {
 			return nil, err
 		}
@@ -396,11 +397,12 @@ func (r *Replica) latchFor(ba *kvpb.BatchRequest) *latch {
 		case kvpb.OpEndTxn:
 			args := q.Args.(*kvpb.EndTxnArgs)
 			if args.OnePhase && len(ba.Requests) > 1 {
+				la.inline = true
 				continue // The other requests say it all.
 			}
 			records = append(records, keys.Span{Key: txnRecordKey(q.Key, ba.Txn.ID)})
 			if spans, ok := r.resolvableInline(args.LockSpans); ok {
-				la.spans = append(la.spans, spans...)
+				la.spans, la.inline = append(la.spans, spans...), true
 			}
 			if args.Commit {
 				// A reader must not see the result before it is durable.

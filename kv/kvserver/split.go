@@ -238,6 +238,9 @@ func (r *Replica) finishSplit(n *Replica, left *kvpb.RangeDescriptor) {
 			r.store.async(n.campaignOn)
 		}
 	}
+	// What followers were told of the whole holds for the part: they may have read
+	// below it what nobody here has seen.
+	n.raiseFloor(r.closer.promised())
 	r.desc.Store(left)
 	r.store.addReplica(n)
 	r.store.splitting.Delete(n.id)
