@@ -273,6 +273,10 @@ func (r *Replica) absorbClaimed(ctx context.Context, left *kvpb.RangeDescriptor,
 	if now, err := r.serve(ctx, reply.At); err != nil || now != seq {
 		return errors.Join(fmt.Errorf("the lease of %s has changed", left), err)
 	}
+	// After a crash of this store alone, too.
+	if err := r.store.coverClock(ctx, reply.At); err != nil {
+		return err
+	}
 	next := *left
 	next.Absorbing = 0
 	next.EndKey = rd.EndKey

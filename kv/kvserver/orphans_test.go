@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfastdb/holdfast/internal/keys"
 	"github.com/holdfastdb/holdfast/kv/kvpb"
 )
 
@@ -117,4 +118,62 @@ func TestIdleRangeIsFiled(t *testing.T) {
 		}
 	}
 	t.Logf("filed after %s", time.Since(began))
+}
+
+// A replica that nobody wants any more is not cleared while a snapshot brings its keys
+// here for the range that has them now.
+func TestKeysThatArriveAreNotCleared(t *testing.T) {
+	c := newTestCluster(t, 2)
+	ctx := context.Background()
+	key := tableKey(1)
+	if err := c.node(1).db.Put(ctx, key, kvpb.EncodeInt(key, 1)); err != nil {
+		t.Fatal(err)
+	}
+	c.replicate(key, 2)
+	c.checkReplicas(1, 2)
+	s := c.node(2).store
+	r := s.replica(1)
+	s.reserve(77, keys.Span{Key: tableKey(0), EndKey: tableKey(5)})
+	s.removeReplica(ctx, r, 100)
+	count := func() (n int) {
+		if err := s.eng.Scan(rangeDescriptorKey(r.Desc().StartKey), rangeDescriptorKey(r.Desc().StartKey).Next(), func(keys.Key, []byte) (bool, error) {
+			n++
+			return true, nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if s.replica(1) != r || count() != 1 {
+		t.Fatal("the replica was cleared under what arrives")
+	}
+	s.unreserve(77)
+	s.removeReplica(ctx, r, 100)
+	if s.replica(1) != nil || count() != 0 {
+		t.Error("the replica stays")
+	}
+}
+
+// What followers were told that a range has closed, its right half keeps after a split.
+func TestSplitKeepsWhatIsClosed(t *testing.T) {
+	c := newTestCluster(t, 3)
+	ctx := context.Background()
+	key := tableKey(9)
+	c.replicate(key, 2, 3)
+	r := c.node(1).store.replica(1)
+	for deadline := time.Now().Add(10 * time.Second); r.closer.promised().IsEmpty(); time.Sleep(10 * time.Millisecond) {
+		if err := c.node(1).db.Put(ctx, key, kvpb.EncodeInt(key, 1)); err != nil {
+			t.Fatal(err)
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("nothing is closed")
+		}
+	}
+	promised := r.closer.promised()
+	c.admin(1, kvpb.Request{Op: kvpb.OpAdminSplit, Key: tableKey(5)})
+	for id, n := range *c.node(1).store.replicas.byID.Load() {
+		if id != 1 && n.floorAt().Less(promised) {
+			t.Errorf("r%d may write from %s on, of the whole %s was closed", id, n.floorAt(), promised)
+		}
+	}
 }

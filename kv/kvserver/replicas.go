@@ -382,6 +382,23 @@ func (s *Store) unreserve(id kvpb.RangeID) {
 	delete(s.replicas.reserved, id)
 }
 
+// reservedByAnother says whether a snapshot is bringing keys of r here for a range that
+// has them now.
+func (s *Store) reservedByAnother(r *Replica) bool {
+	d := r.Desc()
+	if len(d.EndKey) == 0 {
+		return false
+	}
+	s.replicas.Lock()
+	defer s.replicas.Unlock()
+	for id, span := range s.replicas.reserved {
+		if id != r.id && span.Overlaps(d.Span()) {
+			return true
+		}
+	}
+	return false
+}
+
 // goneBelow returns the least id that a replica of a range may have here: those
 // below have left.
 func (s *Store) goneBelow(id kvpb.RangeID) (int32, error) {
@@ -505,6 +522,9 @@ func (s *Store) removeReplica(ctx context.Context, r *Replica, nextID int32) {
 	defer s.arriving.Unlock()
 	if known, blank := s.knownOrBlank(r.id); known != r && blank != r {
 		return // Somebody else was faster.
+	}
+	if s.reservedByAnother(r) {
+		return // What comes takes its place; it must not be cleared after that.
 	}
 	s.updateReplicas(func(m map[kvpb.RangeID]*Replica) {
 		delete(m, r.id)

@@ -113,23 +113,30 @@ func (r *Replica) latchWhole(ctx context.Context, ba *kvpb.BatchRequest) (releas
 		r.changing.unlock()
 		return nil, 0, err
 	}
-	la := r.wholeRange()
-	if err := r.latches.acquire(ctx, la); err != nil {
-		r.changing.unlock()
-		return nil, 0, err
-	}
-	release = func() {
+	for {
+		span, la := r.Desc().Span(), r.wholeRange()
+		if err := r.latches.acquire(ctx, la); err != nil {
+			r.changing.unlock()
+			return nil, 0, err
+		}
+		if leaseSequence, err = r.serve(ctx, hlc.Timestamp{}); err == nil {
+			err = r.checkKeys(ba) // What the lease was acquired after is applied.
+		}
+		if err != nil {
+			r.latches.release(la)
+			r.changing.unlock()
+			return nil, 0, err
+		}
+		if now := r.Desc().Span(); now.Key.Equal(span.Key) && now.EndKey.Equal(span.EndKey) {
+			return func() {
+				r.latches.release(la)
+				r.changing.unlock()
+			}, leaseSequence, nil
+		}
+		// Who had the lease before has split or merged the range: that was applied
+		// when the lease was taken, and the latch is of another span.
 		r.latches.release(la)
-		r.changing.unlock()
 	}
-	if leaseSequence, err = r.serve(ctx, hlc.Timestamp{}); err == nil {
-		err = r.checkKeys(ba) // What the lease was acquired after is applied.
-	}
-	if err != nil {
-		release()
-		return nil, 0, err
-	}
-	return release, leaseSequence, nil
 }
 
 // setSticky says until when the split at the start of the range is to last; zero:
